@@ -1,0 +1,36 @@
+# make demo: the sample catalogue, rendered the way a nightly job goes.   make test: every test that needs no GPU.
+# make check: format, lint, types, lock.   make bench: benchmarks side by side, kept in benchmarks/RESULTS.md.
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+
+.PHONY: demo test check bench format lock
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check "uv==$$(sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements.lock)"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/packshot demo
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -q
+
+check: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python infra/check_lock.py
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.run
+
+format: $(VENV)/.installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock:
+	$(BIN)/uv pip compile --quiet --universal --no-header --extra demo --extra dev pyproject.toml -o requirements.lock

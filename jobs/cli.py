@@ -1,0 +1,307 @@
+"""`packshot`: one function a command.
+
+Exit codes: 0 published, or nothing to do; 1 a person is needed; 2 usage or infrastructure; 3 stopped early and
+published in part.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipelines import recipe as recipes
+from pipelines.errors import ConfigError, PackshotError, TooManyUnexpected
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Re-render product catalogues.")
+recipe_app = typer.Typer(no_args_is_help=True, help="Check a recipe, or print the schema for an editor.")
+train_app = typer.Typer(no_args_is_help=True, help="Train the models that ship with the package.")
+app.add_typer(recipe_app, name="recipe")
+app.add_typer(train_app, name="train")
+out = Console()
+err = Console(stderr=True)
+
+CatalogueUri = Annotated[str, typer.Argument(help="A product table (.parquet, .csv, .jsonl) or a prefix of pictures; s3:// or a path.")]
+RecipeName = Annotated[str, typer.Option("--recipe", help="A ready recipe's name, or a YAML file.")]
+OutputUri = Annotated[str, typer.Option("--output", help="Where runs and pictures go; s3:// or a path.")]
+PlacementName = Annotated[str, typer.Option("--placement", help="local (one process) or gpu (a pool a group).")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N items.")]
+AllowEmbedded = Annotated[bool, typer.Option("--allow-embedded", help="Let the embedded models loose on a foreign catalogue.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object in place of text.")]
+
+
+def plainly(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn our own errors into a plain message and an exit code; any other is a bug and keeps its traceback."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except TooManyUnexpected as error:
+            err.print(f"stopped: {error}", markup=False, highlight=False)
+            raise typer.Exit(1) from None
+        except PackshotError as error:
+            err.print(f"error: {error}", markup=False, highlight=False)
+            raise typer.Exit(2) from None
+
+    return run
+
+
+@app.callback()
+def main() -> None:
+    """Log to the standard error, a line an event."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    for chatty in ("httpx", "botocore", "boto3", "urllib3", "matplotlib", "PIL"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+@app.command()
+@plainly
+def plan(
+    catalogue: CatalogueUri, recipe: RecipeName, output: OutputUri,
+    limit: Limit = None, allow_embedded: AllowEmbedded = False, placement: PlacementName = "local", as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Show what tonight's run would do; write nothing."""
+    from pipelines import manifest
+    from pipelines.run import make_plan
+
+    night = _night(catalogue, recipe, output, placement, limit, allow_embedded)
+    made = make_plan(night)
+    facts: dict[str, Any] = {"run_id": made.run_id, "counts": made.counts(), "notes": list(made.notes)}
+    last = manifest.newest(output)
+    if last is not None and last.facts["counts"]["rendered"]:
+        an_item = last.facts["seconds"]["run"] / last.facts["counts"]["rendered"]
+        facts["expected_s"] = round(an_item * made.counts()["render"], 1)
+    _show(facts, as_json, f"run {made.run_id}: " + ", ".join(f"{n} {what}" for what, n in made.counts().items()))
+
+
+@app.command()
+@plainly
+def render(
+    catalogue: CatalogueUri, recipe: RecipeName, output: OutputUri,
+    limit: Limit = None, allow_embedded: AllowEmbedded = False, placement: PlacementName = "local", as_json: AsJson = False,
+    max_failed: Annotated[float, typer.Option(min=0, max=1, help="More failed rows than this share: exit code 1.")] = 0.02,
+    max_unexpected: Annotated[int, typer.Option(min=0, help="More rows that broke unexpectedly stop the run.")] = 10,
+) -> None:  # fmt: skip
+    """Render a catalogue: plan, run on Ray, verify, publish."""
+    from pipelines.run import render as render_night
+
+    night = _night(catalogue, recipe, output, placement, limit, allow_embedded, max_failed, max_unexpected)
+    _warn_of_unknown_words(night.recipe)
+    with _ray():
+        outcome = render_night(night)
+    facts = {"run_id": outcome.run_id, "run_uri": outcome.run_uri, "counts": outcome.counts, "notes": list(outcome.notes)}
+    _show(facts, as_json, _sentence(outcome.run_id, outcome.run_uri, outcome.counts, outcome.notes))
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+@plainly
+def report(
+    output: Annotated[str, typer.Argument(help="The --output of a render.")],
+    html: Annotated[Path, typer.Option(help="Where to write the page.")] = Path("report.html"),
+    run_id: Annotated[int | None, typer.Option("--run", help="The run's number; the newest if not given.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=300, help="Show at most so many items.")] = 300,
+    as_json: AsJson = False,
+) -> None:
+    """Write the page that an operator reads in the morning."""
+    from pipelines import manifest
+    from pipelines.report import summary, write_report
+
+    published = manifest.newest(output) if run_id is None else manifest.open_run(output, run_id)
+    if published is None:
+        raise ConfigError(f"there is no published run under {output}; render one first")
+    if as_json:
+        _show(summary(published), as_json, "")
+    else:
+        path = write_report(published, html, max_items=limit)
+        _show({}, as_json, f"report of run {published.run_id}: {path.resolve()}")
+
+
+@app.command("try")
+@plainly
+def try_one(
+    photo: Annotated[Path, typer.Argument(help="One picture.")],
+    find: Annotated[str, typer.Option(help="What to look for in it.")],
+    prompt: Annotated[str, typer.Option(help="What to paint in its place.")],
+    models: Annotated[str, typer.Option(help="The model set; `embedded` knows the sample world only.")],
+    negative: Annotated[str, typer.Option(help="What to keep away from.")] = recipes.DEFAULT_NEGATIVE_PROMPT,
+    variants: Annotated[int, typer.Option(min=1, max=16, help="Candidates.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Another number gives other candidates.")] = 0,
+    folder: Annotated[Path, typer.Option("--output", help="Where to write.")] = Path("try"),
+    as_json: AsJson = False,
+) -> None:
+    """Render one picture here and now: no Ray, no S3, no YAML."""
+    from jobs.try_one import try_picture
+
+    recipe = recipes.parse(
+        {
+            "name": "try",
+            "models": models,
+            "prompts": {"find": _literal(find), "paint": _literal(prompt), "negative": _literal(negative)},
+            "paint": {"variants": variants, "seed": seed},
+            "judge": {"keep_best": variants},
+        }
+    )
+    if recipe.uses_embedded():
+        err.print("note: the embedded models know the sample world only (drawn scenes with 12 kinds of products)", highlight=False)
+    _warn_of_unknown_words(recipe)
+    facts, text = try_picture(photo, recipe, folder)
+    _show(facts, as_json, text)
+    raise typer.Exit(0 if facts["status"] == "ok" else 1)
+
+
+@app.command()
+@plainly
+def doctor(
+    catalogue: Annotated[str | None, typer.Option(help="A catalogue to read.")] = None,
+    output: Annotated[str | None, typer.Option(help="An output to write to; a small file is put and removed.")] = None,
+    recipe: Annotated[str, typer.Option("--recipe", help="Whose weights to look for.")] = "replace",
+    placement: PlacementName = "local",
+    limit: Limit = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check what a render would need: weights, storage, devices."""
+    from jobs.doctor import examine
+
+    findings = examine(recipes.load(recipe), placement, catalogue, output, limit)
+    table = Table("check", "", "found", "what to do", box=None)
+    for finding in findings:
+        table.add_row(finding.check, "ok" if finding.ok else "NOT OK", finding.found, finding.to_do)
+    if as_json:
+        _show({"findings": [vars(finding) for finding in findings]}, as_json, "")
+    else:
+        out.print(table)
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else 2)
+
+
+@app.command()
+@plainly
+def serve(
+    recipe: Annotated[list[str], typer.Option("--recipe", help="A recipe that may be asked for; several times.")] = ["replace"],  # noqa: B006  # typer reads it
+    placement: PlacementName = "local",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+) -> None:
+    """Answer single requests with the same graph: POST /v1/renders, GET /health."""
+    from serve.run import run
+
+    run(recipe, placement, host, port)
+
+
+@app.command()
+@plainly
+def demo(folder: Annotated[Path, typer.Option(help="Where everything goes.")] = Path("demo")) -> None:
+    """Render the sample catalogue the way a nightly job goes: S3, a Ray head, `ray job submit`, the report."""
+    from jobs.demo import run_demo
+
+    raise typer.Exit(run_demo(folder))
+
+
+@recipe_app.command("check")
+@plainly
+def recipe_check(
+    file: Annotated[str, typer.Argument(help="A YAML file, or a ready recipe's name.")],
+    catalogue: Annotated[str | None, typer.Option(help="Also check its templates against this catalogue.")] = None,
+    limit: Limit = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether a recipe can be used, with every default filled in."""
+    from pipelines.catalogue import product_rows
+
+    recipe = recipes.load(file)
+    _warn_of_unknown_words(recipe)
+    if catalogue is not None:
+        product_rows(catalogue, recipe, limit)
+    _show(recipe.model_dump(mode="json"), as_json, recipes.dump(recipe) + "# this recipe can be used")
+
+
+@recipe_app.command("schema")
+def recipe_schema() -> None:
+    """Print the JSON Schema of recipes, for editors."""
+    out.print_json(data=recipes.Recipe.model_json_schema())
+
+
+@train_app.command("embedded")
+@plainly
+def train_embedded(
+    part: Annotated[str, typer.Argument(help="detector, segmenter, encoder, vae, painter or all.")] = "all",
+    work: Annotated[Path, typer.Option(help="Where examples, checkpoints and curves lie; an interrupted training goes on.")] = Path("training"),
+    minutes: Annotated[float | None, typer.Option(help="Time for each part; its own default if not given.")] = None,
+) -> None:  # fmt: skip
+    """Train the embedded models on rendered sample scenes, and put them into the package."""
+    from pipelines.training.embedded import train
+
+    train([part], work, minutes)
+
+
+def _night(
+    catalogue: str, recipe: str, output: str, placement: str, limit: int | None, allow_embedded: bool,
+    max_failed: float = 0.02, max_unexpected: int = 10,
+) -> Any:  # fmt: skip
+    from pipelines.placement import named
+    from pipelines.run import Night
+
+    return Night(
+        catalogue, output, recipes.load(recipe), named(placement), limit, allow_embedded, max_unexpected, max_failed
+    )
+
+
+def _ray() -> Any:
+    """A Ray to run on: the job's cluster inside `ray job submit`, else one on this machine."""
+    import ray
+
+    if "RAY_ADDRESS" in os.environ:
+        return ray.init(log_to_driver=False)
+    cpus = max(4, os.cpu_count() or 4)  # fewer hang when a run is taken up again
+    return ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+
+
+def _warn_of_unknown_words(recipe: recipes.Recipe) -> None:
+    from pipelines.models.words import unknown_words
+
+    asked = [recipe.prompts.find, *recipe.prompts.paint]
+    if recipe.prompts.negative != recipes.DEFAULT_NEGATIVE_PROMPT:
+        asked.append(recipe.prompts.negative)
+    texts = [_without_columns(template) for template in asked]
+    words = {word for checkpoint in recipe.checkpoints().values() if checkpoint.is_embedded for word in unknown_words(checkpoint, texts)}
+    if words:
+        err.print(f"warning: the embedded models do not know {', '.join(sorted(map(repr, words)))}; they are ignored", highlight=False)
+
+
+def _without_columns(template: str) -> str:
+    for column in recipes.template_columns(template):
+        template = template.replace(f"{{{column}}}", "")
+    return template
+
+
+def _literal(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _sentence(run_id: int, run_uri: str, counts: dict[str, int], notes: tuple[str, ...]) -> str:
+    if not run_uri:
+        return "; ".join(notes)
+    equation = " + ".join(f"{counts[status]} {status}" for status in ("ok", "rejected", "failed", "pending"))
+    lines = [*notes, f"run {run_id} is published: {counts['planned']} planned = {equation}", run_uri]
+    return "\n".join(lines)
+
+
+def _show(facts: dict[str, Any], as_json: bool, text: str) -> None:
+    if as_json:
+        out.print_json(json.dumps(facts, default=str))
+    else:
+        out.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,83 @@
+"""The one place where an exception becomes data: a stage's answer, or its error, enters the rows."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from pipelines.errors import InfrastructureError
+from pipelines.rows import FAILED, OK, REJECTED, ItemError, Row, Update
+
+logger = logging.getLogger(__name__)
+
+MAX_DETAIL_CHARACTERS = 4000
+
+
+class Stage(Protocol):
+    """One step: rows in, as many updates or errors out, in the same order."""
+
+    def __call__(self, rows: Sequence[Row]) -> Sequence[Update | ItemError]:
+        """See the stage's own docstring."""
+
+
+def apply(
+    name: str,
+    stage: Stage,
+    rows: Sequence[Row],
+    passes_by: Callable[[Row], bool] = lambda row: False,
+) -> list[Row]:
+    """Run one stage over rows and give back as many, in the same order, none of them changed in place.
+
+    Rows that are not ok, and those that `passes_by` says begin later in the graph, go through untouched. An `ItemError`
+    makes its row failed; an Update that carries `reason` makes it rejected and keeps the update's columns. When the
+    call raises, the batch is halved until the row that broke it is alone: that one is failed, reason `unexpected`, with
+    the traceback.
+
+    Raises:
+        InfrastructureError: from the stage; no row is to blame.
+    """
+    live = [index for index, row in enumerate(rows) if row["status"] == OK and not passes_by(row)]
+    done = list(rows)
+    started = time.perf_counter()
+    for index, answer in zip(live, _answers(name, stage, [rows[index] for index in live]), strict=True):
+        done[index] = _enter(name, rows[index], answer)
+    seconds = (time.perf_counter() - started) / max(1, len(live))
+    for index in live:
+        done[index] = {**done[index], "seconds": {**dict(done[index].get("seconds") or {}), name: seconds}}
+    return done
+
+
+def _answers(name: str, stage: Stage, rows: list[Row]) -> list[Update | ItemError]:
+    if not rows:
+        return []
+    try:
+        answers = list(stage(rows))
+        if len(answers) != len(rows):
+            raise RuntimeError(f"stage {name!r} gave {len(answers)} answers for {len(rows)} rows")
+        return answers
+    except InfrastructureError:
+        raise
+    except Exception as error:  # any bug of a stage: the row that meets it fails, its neighbours do not
+        _free_device_memory(error)
+        if len(rows) == 1:
+            logger.error("%s broke on item %r: %r", name, rows[0]["item_key"], error)
+            return [ItemError("unexpected", traceback.format_exc()[-MAX_DETAIL_CHARACTERS:])]
+    half = len(rows) // 2
+    return _answers(name, stage, rows[:half]) + _answers(name, stage, rows[half:])
+
+
+def _enter(name: str, row: Row, answer: Update | ItemError) -> Row:
+    if isinstance(answer, ItemError):
+        return {**row, "status": FAILED, "reason": answer.reason, "detail": answer.detail, "node": name}
+    if answer.get("reason"):
+        return {**row, **answer, "status": REJECTED, "node": name}
+    return {**row, **answer}
+
+
+def _free_device_memory(error: Exception) -> None:
+    if type(error).__name__ == "OutOfMemoryError" and "torch" in sys.modules:
+        sys.modules["torch"].cuda.empty_cache()

@@ -1,0 +1,1 @@
+"""Thin adapters that run one graph: inline in this process, or on Ray Data."""

@@ -1,0 +1,162 @@
+"""Run a graph on Ray Data: one `map_batches` a group, from a Parquet plan to Parquet parts, exactly once a row.
+
+One row in, one row out, a real `read_parquet` first and a file write last: Ray's row checkpoint is valid for such a
+pipeline and for no other (docs/decisions/0002-one-row-in-one-row-out.md).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+from ray.data.checkpoint import CheckpointConfig
+
+from pipelines import storage
+from pipelines.errors import ConfigError, PackshotError
+from pipelines.executors.worker import DEFAULT_MAX_UNEXPECTED, Progress, Worker
+from pipelines.graph import Graph
+from pipelines.placement import Placement, block_rows, check
+from pipelines.progress import Meter
+from pipelines.rows import to_table
+
+CPUS_BESIDE_THE_GROUPS = 2  # Ray's own read, write and checkpoint-filter tasks; without them a resumed run hangs
+
+
+@ray.remote(num_cpus=0)
+class Ledger:
+    """The run's one count of progress and of unexpected failures, over all processes."""
+
+    def __init__(self, rows: int, nodes: list[str]) -> None:
+        self.meter = Meter(rows, nodes)
+        self.unexpected = 0
+
+    def report(self, progress: Progress) -> int:
+        """Enter a node's progress; answer all unexpected failures so far."""
+        self.meter.add(progress)
+        self.unexpected += progress.unexpected
+        return self.unexpected
+
+    def snapshot(self) -> Any:
+        """Where every node stands."""
+        return self.meter.snapshot()
+
+
+class OnRay:
+    """A `Worker` as Ray Data calls it: an Arrow table in, one of exactly the edge's schema out."""
+
+    def __init__(self, graph: Graph, nodes: tuple[str, ...], edge: pa.Schema, ledger: Any, max_unexpected: int) -> None:
+        self.worker = Worker(graph, nodes, lambda progress: int(ray.get(ledger.report.remote(progress))), max_unexpected)
+        self.edge = edge
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Run the group's nodes over the table's rows."""
+        return to_table(self.worker(table.to_pylist()), self.edge)
+
+
+def run(
+    graph: Graph,
+    placement: Placement,
+    rows_uri: str,
+    parts_uri: str,
+    checkpoint_uri: str,
+    ledger: Any,
+    max_unexpected: int = DEFAULT_MAX_UNEXPECTED,
+) -> None:
+    """Render the rows of a Parquet file into Parquet parts; rows that an earlier try wrote are not done again.
+
+    Args:
+        graph: what to do.
+        placement: where; every node in one group.
+        rows_uri: the rows, in the manifest's columns; `item_key` is unique.
+        parts_uri: folder of the parts; Ray adds to it.
+        checkpoint_uri: folder of Ray's checkpoint, kept after success: a second call then does nothing.
+        ledger: a `Ledger` actor.
+        max_unexpected: more unexpected failures than this stop the run.
+
+    Raises:
+        ConfigError: the cluster lacks what the placement asks for.
+        TooManyUnexpected, InfrastructureError: from a worker.
+    """
+    check(placement, graph)
+    preflight(placement)
+    with _settings(checkpoint_uri), _plain_errors():
+        filesystem, path = storage.arrow(rows_uri)
+        dataset = ray.data.read_parquet(path, filesystem=filesystem)
+        dataset = dataset.repartition(target_num_rows_per_block=block_rows(placement), strict=True)
+        for group in placement:
+            edge = graph.edge_schema(after=group.nodes[-1])
+            dataset = dataset.map_batches(
+                OnRay,
+                fn_constructor_args=(graph, group.nodes, edge, ledger, max_unexpected),
+                batch_size=group.batch_size,
+                batch_format="pyarrow",
+                compute=ray.data.ActorPoolStrategy(size=group.replicas),
+                num_cpus=group.cpus,
+                num_gpus=group.gpus or None,
+                memory=group.memory_bytes,
+                udf_modifying_row_count=False,
+            )
+        filesystem, path = storage.arrow(parts_uri)
+        dataset.write_parquet(path, filesystem=filesystem, schema=graph.manifest_schema())
+
+
+def preflight(placement: Placement) -> None:
+    """Refuse what would wait for ever: more CPUs or GPUs than the cluster has.
+
+    Raises:
+        ConfigError: what is asked, what is there, and what to do.
+    """
+    there = ray.cluster_resources()
+    cpus = sum(group.cpus * group.replicas for group in placement) + CPUS_BESIDE_THE_GROUPS
+    gpus = sum(group.gpus * group.replicas for group in placement)
+    if gpus > there.get("GPU", 0):
+        raise ConfigError(
+            f"the placement asks for {gpus:g} GPUs and the cluster has {there.get('GPU', 0):g}; "
+            "add GPU nodes, or run with `--placement local`"
+        )
+    if cpus > there.get("CPU", 0):
+        raise ConfigError(
+            f"the placement needs {cpus:g} CPUs ({CPUS_BESIDE_THE_GROUPS} of them for Ray's own reading and writing) and the "
+            f"cluster has {there.get('CPU', 0):g}: the run would hang; add nodes, or start Ray with a larger `--num-cpus`"
+        )
+
+
+@contextmanager
+def _settings(checkpoint_uri: str) -> Iterator[None]:
+    """Ray Data's switches for this run; the former ones come back."""
+    context = ray.data.DataContext.get_current()
+    before = {name: getattr(context, name) for name in ("checkpoint_config", "max_errored_blocks", "print_on_execution_start")}
+    filesystem, path = storage.arrow(checkpoint_uri)
+    context.checkpoint_config = CheckpointConfig(
+        id_column="item_key", checkpoint_path=path, override_filesystem=filesystem, delete_checkpoint_on_success=False
+    )
+    context.max_errored_blocks = 0  # a block that is lost with its error swallowed would be rows lost
+    context.print_on_execution_start = False
+    context.enable_progress_bars = False
+    level = logging.getLogger("ray.data").level
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.getLogger("ray.data").setLevel(level)
+        for name, value in before.items():
+            setattr(context, name, value)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Take one of our own errors out of the layers that Ray wraps round it; others go on as they are."""
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, PackshotError):
+                raise type(cause).__mro__[1](str(cause)) if isinstance(cause, ray.exceptions.RayError) else cause from error
+            cause = getattr(cause, "cause", None) or cause.__cause__
+        raise

@@ -1,0 +1,241 @@
+"""Grounding DINO in transformers: boxes of what a prompt names (Liu et al. 2023, arXiv:2303.05499).
+
+Two things would let batch mates into a result, and are kept out here. Pictures of other sizes and longer prompts would
+change the padding: so every picture is letterboxed to the model's one square, and a prompt is padded to a length that
+depends on itself alone; a call holds prompts of one such length. And the fusion layers subtract the largest attention
+weight *of the whole batch* before their softmax: so they see the samples one by one, the rest of the network all
+together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import AutoImageProcessor, AutoModelForZeroShotObjectDetection, AutoTokenizer, PreTrainedTokenizerFast
+
+from pipelines.errors import InfrastructureError
+from pipelines.models import RGB, Found
+from pipelines.models.calls import batches, device
+from pipelines.pixels.crops import letterbox
+from pipelines.recipe import DetectSettings
+
+SHORTEST_PROMPT = 16  # tokens; most prompts fall into this one length, so that few calls are padded
+
+
+@dataclass(frozen=True)
+class GroundingNetwork:
+    """A loaded Grounding DINO of either library, and how it wants its inputs.
+
+    `answer` takes pixels (B, 3, side, side), captions, token ids (B, T) and the mask of real tokens (B, T), and gives
+    logits (B, Q, at least T) and boxes (B, Q, 4): centre, width and height as fractions of the square.
+    """
+
+    tokenizer: Any
+    side_px: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    max_tokens: int
+    answer: Callable[[Tensor, list[str], Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class GroundingDino:
+    """A Detector: boxes of at least `min_score`, best first, each labelled with the phrase it matches best.
+
+    A prompt holds one phrase or several, separated by full stops; a box's score is the largest over its phrase's words.
+    A prompt without a word finds nothing.
+    """
+
+    def __init__(self, network: GroundingNetwork, settings: DetectSettings) -> None:
+        self.network = network
+        self.call_size = settings.call_size
+        self.threads = settings.threads
+        self.min_score = settings.min_score
+
+    def __call__(self, images: Sequence[RGB], prompts: Sequence[str]) -> list[Found]:
+        """One answer an image, in order."""
+        found = [nothing_found() for _ in images]
+        asked = [phrases(prompt) for prompt in prompts]
+        lengths = [self._length(caption(some)) if some else 0 for some in asked]
+        for length in sorted(set(lengths) - {0}):
+            numbers = [number for number, one in enumerate(lengths) if one == length]
+            for batch, count in batches(numbers, self.call_size):
+                answers = self._call([images[number] for number in batch], [asked[number] for number in batch], length)
+                for number, answer in zip(batch[:count], answers, strict=False):
+                    found[number] = answer
+        return found
+
+    def _length(self, text: str) -> int:
+        return padded_length(len(self.network.tokenizer(text)["input_ids"]), self.network.max_tokens)
+
+    @torch.inference_mode()
+    def _call(self, images: list[RGB], asked: list[tuple[str, ...]], length: int) -> list[Found]:
+        torch.set_num_threads(self.threads)
+        captions = [caption(some) for some in asked]
+        tokens = self.network.tokenizer(
+            captions, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        )
+        squares, scales = zip(*(letterbox(image, self.network.side_px) for image in images), strict=True)
+        ids, real = tokens["input_ids"].to(device()), tokens["attention_mask"].to(device())
+        logits, boxes = self.network.answer(self._pixels(squares), captions, ids, real)
+        scores = logits.float().sigmoid()[..., :length].cpu().numpy()
+        fractions = boxes.float().cpu().numpy()
+        answers = []
+        for number, image in enumerate(images):
+            of_phrase = phrase_of_token(ids[number].tolist(), self.network.tokenizer)
+            boxes_xyxy = _corners(fractions[number], self.network.side_px / scales[number], image)
+            answers.append(_matching(scores[number], boxes_xyxy, of_phrase, asked[number], self.min_score))
+        return answers
+
+    def _pixels(self, squares: Sequence[RGB]) -> Tensor:
+        stacked = torch.from_numpy(np.stack(squares)).to(device()).permute(0, 3, 1, 2).float() / 255
+        mean = torch.tensor(self.network.mean, device=device()).view(1, 3, 1, 1)
+        std = torch.tensor(self.network.std, device=device()).view(1, 3, 1, 1)
+        return (stacked - mean) / std
+
+
+def load_network(path: Path) -> GroundingNetwork:
+    """Load a folder of `GroundingDinoForObjectDetection` or `MMGroundingDinoForObjectDetection`.
+
+    Raises:
+        InfrastructureError: the image processor names no size.
+    """
+    model = AutoModelForZeroShotObjectDetection.from_pretrained(
+        path, local_files_only=True, use_safetensors=True, dtype=torch.float32
+    )
+    model = model.to(device()).eval().requires_grad_(False)
+    see_samples_one_by_one(model)
+    pictures = AutoImageProcessor.from_pretrained(path, local_files_only=True)  # type: ignore[no-untyped-call]  # not annotated
+
+    def answer(pixels: Tensor, captions: list[str], ids: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = model(pixel_values=pixels, input_ids=ids, attention_mask=real, token_type_ids=torch.zeros_like(ids))
+        return outputs.logits, outputs.pred_boxes
+
+    return GroundingNetwork(
+        tokenizer=load_tokenizer(path),
+        side_px=_side_px(dict(pictures.size), path),
+        mean=tuple(pictures.image_mean),
+        std=tuple(pictures.image_std),
+        max_tokens=model.config.max_text_len,
+        answer=answer,
+    )
+
+
+def load_tokenizer(path: Path) -> Any:
+    """The folder's tokenizer as it was saved.
+
+    `AutoTokenizer` goes by the model's type, and would read a word-level `tokenizer.json` as BERT's.
+    """
+    kind = PreTrainedTokenizerFast if (path / "tokenizer.json").is_file() else AutoTokenizer
+    return kind.from_pretrained(path, local_files_only=True)
+
+
+def see_samples_one_by_one(model: nn.Module) -> None:
+    """Let every fusion layer of a Grounding DINO, of either library, see one sample of the batch at a time."""
+    for layer in model.modules():
+        if type(layer).__name__.endswith("BiMultiHeadAttention"):
+            layer.forward = _one_by_one(layer.forward)  # of this instance alone
+
+
+def _one_by_one(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def forward_each(*given: Any, **named: Any) -> Any:
+        count = next(one for one in (*given, *named.values()) if isinstance(one, Tensor)).shape[0]
+        answers = []
+        for number in range(count):
+            alone = [_sample(one, number) for one in given]
+            answers.append(forward(*alone, **{name: _sample(one, number) for name, one in named.items()}))
+        return _joined(answers)
+
+    return forward_each
+
+
+def _sample(given: Any, number: int) -> Any:
+    return given[number : number + 1] if isinstance(given, Tensor) else given
+
+
+def _joined(answers: list[Any]) -> Any:
+    if isinstance(answers[0], Tensor):
+        return torch.cat(answers)
+    return tuple(_joined(list(parts)) for parts in zip(*answers, strict=True))
+
+
+def phrases(prompt: str) -> tuple[str, ...]:
+    """The phrases of a prompt, lower-cased: `Shirt. Red bag` -> shirt, red bag."""
+    parts = (" ".join(part.lower().split()) for part in prompt.split("."))
+    return tuple(part for part in parts if re.search(r"\w", part))
+
+
+def caption(some: Sequence[str]) -> str:
+    """Phrases in the form that Grounding DINO was trained on: each ends with ` .`, the last one too."""
+    return " ".join(f"{phrase} ." for phrase in some)
+
+
+def padded_length(tokens: int, max_tokens: int) -> int:
+    """The length that a prompt of so many tokens is padded, or cut, to: the next power of two, from 16 on."""
+    length = SHORTEST_PROMPT
+    while length < tokens:
+        length *= 2
+    return min(length, max_tokens)
+
+
+def phrase_of_token(ids: Sequence[int], tokenizer: Any) -> NDArray[np.intp]:
+    """The number of the phrase that each token belongs to; -1 for full stops, start, end and padding."""
+    stop = tokenizer.convert_tokens_to_ids(".")
+    framing = {tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id}
+    numbers, current = [], 0
+    for one in ids:
+        numbers.append(-1 if one == stop or one in framing else current)
+        current += one == stop
+    return np.array(numbers, np.intp)
+
+
+def nothing_found() -> Found:
+    """The answer for a picture in which nothing matches."""
+    return Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), ())
+
+
+def _corners(fractions: NDArray[np.float32], longest: float, image: RGB) -> NDArray[np.float32]:
+    """Relative centres and sizes (Q, 4) in the square -> corners in pixels of the picture, clipped to it."""
+    centre, half = fractions[:, :2], fractions[:, 2:] / 2
+    corners = np.concatenate([centre - half, centre + half], 1) * np.float32(longest)
+    height, width = image.shape[:2]
+    return np.asarray(np.clip(corners, 0, [width, height, width, height]), np.float32)
+
+
+def _matching(
+    scores: NDArray[np.float32],
+    boxes_xyxy: NDArray[np.float32],
+    of_phrase: NDArray[np.intp],
+    asked: tuple[str, ...],
+    min_score: float,
+) -> Found:
+    """Of the queries' scores (Q, T) and boxes (Q, 4), those that match a phrase and have an area, best first."""
+    columns = list(_columns(scores, of_phrase, len(asked)))
+    by_phrase = np.stack(columns, 1)
+    best = by_phrase.max(1)
+    has_area = (boxes_xyxy[:, 2] > boxes_xyxy[:, 0]) & (boxes_xyxy[:, 3] > boxes_xyxy[:, 1])
+    order = np.argsort(-best, kind="stable")
+    order = order[(best[order] >= min_score) & has_area[order]]
+    labels = tuple(asked[number] for number in by_phrase[order].argmax(1))
+    return Found(boxes_xyxy[order], best[order], labels)
+
+
+def _columns(scores: NDArray[np.float32], of_phrase: NDArray[np.intp], count: int) -> Iterator[NDArray[np.float32]]:
+    for number in range(count):
+        words = np.flatnonzero(of_phrase == number)
+        # A prompt longer than the model's limit is cut: its last phrases have no token and match nothing.
+        yield scores[:, words].max(1) if words.size else np.zeros(len(scores), np.float32)
+
+
+def _side_px(size: dict[str, int], path: Path) -> int:
+    for name in ("height", "shortest_edge", "longest_edge"):
+        if size.get(name):
+            return int(size[name])
+    raise InfrastructureError(f"the image processor of {path} has `size` {size!r}; expected height or shortest_edge")

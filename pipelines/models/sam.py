@@ -1,0 +1,119 @@
+"""Segment Anything by the segment-anything package: masks of boxes (Kirillov et al. 2023, arXiv:2304.02643)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from segment_anything import sam_model_registry  # type: ignore[import-untyped]  # no stubs
+from segment_anything.modeling import (  # type: ignore[import-untyped]  # no stubs
+    ImageEncoderViT,
+    MaskDecoder,
+    PromptEncoder,
+    Sam,
+    TwoWayTransformer,
+)
+from segment_anything.utils.transforms import ResizeLongestSide  # type: ignore[import-untyped]  # no stubs
+from torch import Tensor, nn
+
+from pipelines.errors import InfrastructureError
+from pipelines.models import RGB, Candidates
+from pipelines.models.calls import batches, device
+from pipelines.recipe import SegmentSettings
+
+
+class SamSegmenter:
+    """A Segmenter: three candidates a box, each with the IoU that SAM predicts for it.
+
+    Pictures are encoded `call_size` at a time; boxes are decoded one at a time, and answers come as they are asked
+    for, so that never more than one picture's masks are in memory at its full size.
+    """
+
+    def __init__(self, network: Sam, settings: SegmentSettings) -> None:
+        self.sam = network
+        self.resize = ResizeLongestSide(network.image_encoder.img_size)
+        self.call_size = settings.call_size
+        self.threads = settings.threads
+
+    def __call__(self, images: Sequence[RGB], boxes_xyxy: Sequence[NDArray[np.float32]]) -> Iterator[list[Candidates]]:
+        """One list an image, in order; an image without boxes is not encoded."""
+        with_boxes = [number for number, boxes in enumerate(boxes_xyxy) if len(boxes)]
+        answered = 0
+        for batch, count in batches(with_boxes, self.call_size):
+            resized = [self.resize.apply_image(images[number]) for number in batch[:count]]
+            embeddings = self._encode(resized + resized[-1:] * (len(batch) - count))
+            for number, small, embedding in zip(batch[:count], resized, embeddings, strict=False):
+                yield from ([] for _ in range(answered, number))
+                size_hw = images[number].shape[:2]
+                yield [self._decode(embedding, small.shape[:2], size_hw, box) for box in boxes_xyxy[number]]
+                answered = number + 1
+        yield from ([] for _ in range(answered, len(images)))
+
+    @torch.inference_mode()
+    def _encode(self, resized: list[RGB]) -> Tensor:
+        torch.set_num_threads(self.threads)
+        squares = [self.sam.preprocess(torch.from_numpy(one).permute(2, 0, 1).to(device())) for one in resized]
+        embeddings: Tensor = self.sam.image_encoder(torch.stack(squares))
+        return embeddings
+
+    @torch.inference_mode()
+    def _decode(
+        self, embedding: Tensor, small_hw: tuple[int, int], size_hw: tuple[int, int], box_xyxy: NDArray[np.float32]
+    ) -> Candidates:
+        torch.set_num_threads(self.threads)
+        box = torch.from_numpy(self.resize.apply_boxes(box_xyxy[None], size_hw)).float().to(device())
+        sparse, dense = self.sam.prompt_encoder(points=None, boxes=box, masks=None)
+        logits, ious = self.sam.mask_decoder(
+            image_embeddings=embedding[None],
+            image_pe=self.sam.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=True,
+        )
+        masks = np.empty((logits.shape[1], *size_hw), np.bool_)
+        for number, one in enumerate(logits.split(1, dim=1)):  # one at a time: full-size logits take 4 bytes a pixel
+            large = self.sam.postprocess_masks(one, small_hw, size_hw)  # cuts the padding before it resizes
+            masks[number] = (large[0, 0] > self.sam.mask_threshold).cpu().numpy()
+        return Candidates(masks, ious[0].float().cpu().numpy())
+
+
+def build_sam(config: Mapping[str, Any]) -> Sam:
+    """A Sam with the constructor numbers of a `config.json`, weights not loaded."""
+    prompts = {name: tuple(one) if isinstance(one, list) else one for name, one in config["prompt_encoder"].items()}
+    transformer = TwoWayTransformer(**config["transformer"])
+    return Sam(
+        ImageEncoderViT(norm_layer=partial(nn.LayerNorm, eps=1e-6), **config["image_encoder"]),
+        PromptEncoder(**prompts),
+        MaskDecoder(transformer=transformer, **config["mask_decoder"]),
+        config["pixel_mean"],
+        config["pixel_std"],
+    )
+
+
+def load_network(path: Path) -> Sam:
+    """Load a folder of `config.json` and `model.safetensors`, or an official `sam_vit_{h,l,b}*.pth`.
+
+    Raises:
+        InfrastructureError: the path is neither.
+    """
+    if path.is_dir():
+        sam = build_sam(json.loads((path / "config.json").read_text(encoding="utf-8")))
+        weights = {name: one.float() for name, one in load_file(path / "model.safetensors").items()}
+    else:
+        named = re.match(r"sam_(vit_[hlb])", path.name)
+        if named is None:
+            raise InfrastructureError(
+                f"{path.name!r} is no official SAM checkpoint; expected a name such as sam_vit_b_01ec64.pth"
+            )
+        sam = sam_model_registry[named[1]]()
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    sam.load_state_dict(weights)
+    return sam.to(device()).eval().requires_grad_(False)

@@ -1,0 +1,109 @@
+"""Boxes: left, top, right, bottom in pixels of the upright source, right and bottom exclusive, float32 (N, 4)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Boxes = NDArray[np.float32]
+
+
+def to_pixels(boxes_cxcywh: Boxes, size_wh: tuple[int, int]) -> Boxes:
+    """Turn a detector's relative boxes into pixel corners, clipped to the image.
+
+    Args:
+        boxes_cxcywh: (N, 4) centre x, centre y, width, height, each a fraction of the image. N may be 0.
+        size_wh: image width and height, pixels.
+
+    Returns:
+        (N, 4) left, top, right, bottom, pixels; left <= right and top <= bottom.
+
+    Raises:
+        ValueError: the array is not (N, 4).
+
+    Source: box form of DETR, Carion et al. 2020, arXiv:2005.12872, section 3.1.
+    """
+    relative = _checked(boxes_cxcywh)
+    centre, half = relative[:, :2], np.maximum(relative[:, 2:], 0) / 2
+    size = np.asarray(size_wh, np.float32)
+    return clip(np.concatenate([(centre - half) * size, (centre + half) * size], axis=1), size_wh)
+
+
+def clip(boxes_xyxy: Boxes, size_wh: tuple[int, int]) -> Boxes:
+    """Cut boxes (N, 4) off at the picture's borders; one that lies outside becomes an empty box on the border.
+
+    Raises:
+        ValueError: the array is not (N, 4).
+    """
+    limits = np.asarray([*size_wh, *size_wh], np.float32)
+    return np.clip(_checked(boxes_xyxy), np.float32(0), limits)
+
+
+def area_fraction(boxes_xyxy: Boxes, size_wh: tuple[int, int]) -> NDArray[np.float32]:
+    """The share of the picture that each box covers, (N,) in 0..1; what reaches beyond the picture does not count.
+
+    Raises:
+        ValueError: the array is not (N, 4), or the picture has no pixels.
+    """
+    width, height = size_wh
+    if width < 1 or height < 1:
+        raise ValueError(f"a picture of {width} x {height} pixels has no area; expected at least 1 x 1")
+    return np.asarray(_areas(clip(boxes_xyxy, size_wh)) / np.float32(width * height), np.float32)
+
+
+def iou_matrix(a_xyxy: Boxes, b_xyxy: Boxes) -> NDArray[np.float32]:
+    """Intersection over union of every box of `a` (N, 4) with every box of `b` (M, 4).
+
+    Returns:
+        (N, M) in 0..1; 0 where both boxes are empty. N and M may be 0.
+
+    Raises:
+        ValueError: an array is not (N, 4).
+    """
+    a, b = _checked(a_xyxy), _checked(b_xyxy)
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    common = np.prod(np.maximum(high - low, 0), axis=2)
+    either = _areas(a)[:, None] + _areas(b)[None, :] - common
+    overlap = np.zeros_like(common, np.float32)
+    np.divide(common, either, out=overlap, where=either > 0)
+    return overlap
+
+
+def nms(boxes_xyxy: Boxes, scores: NDArray[np.float32], iou: float) -> NDArray[np.int64]:
+    """Non-maximum suppression: of boxes that overlap by more than `iou`, the one with the best score stays.
+
+    Args:
+        boxes_xyxy: (N, 4); N may be 0.
+        scores: (N,); between equal scores the earlier box is the better.
+        iou: 0..1.
+
+    Returns:
+        Indices of the boxes that stay, best first; int64.
+
+    Raises:
+        ValueError: the arrays are not (N, 4) and (N,).
+
+    Source: `torchvision.ops.nms`.
+    """
+    boxes, ranks = _checked(boxes_xyxy), np.asarray(scores, np.float32)
+    if ranks.shape != boxes.shape[:1]:
+        raise ValueError(f"{len(boxes)} boxes have scores of shape {ranks.shape}; expected ({len(boxes)},)")
+    if not len(boxes):
+        return np.zeros(0, np.int64)
+    import torch  # here, since importing this module must not load it
+    from torchvision.ops import nms as torchvision_nms  # type: ignore[import-untyped]  # ships no types
+
+    kept = torchvision_nms(torch.tensor(boxes), torch.tensor(ranks), iou)
+    return np.asarray(kept.numpy(), np.int64)
+
+
+def _areas(boxes_xyxy: Boxes) -> NDArray[np.float32]:
+    return np.asarray(np.prod(np.maximum(boxes_xyxy[:, 2:] - boxes_xyxy[:, :2], 0), axis=1), np.float32)
+
+
+def _checked(boxes: Boxes) -> Boxes:
+    array = np.asarray(boxes, np.float32)
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise ValueError(f"boxes have shape {array.shape}; expected (N, 4), and (0, 4) where there are none")
+    return array

@@ -1,0 +1,342 @@
+"""Bytes to pixels and back. `decode` is the only function of the project that opens a picture."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import struct
+import threading
+import zlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+from xml.sax.saxutils import escape
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import (
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageCms,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from pipelines.errors import ImageError
+
+Rgb = NDArray[np.uint8]
+
+READABLE: Final = "a JPEG, PNG, WebP, TIFF, GIF or BMP picture"
+# The plugins themselves and not `Image.open`: its own pixel limit warns or raises before ours can speak.
+OPENERS: Final[dict[str, Any]] = {
+    "JPEG": JpegImagePlugin.jpeg_factory,
+    "PNG": PngImagePlugin.PngImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+}
+READ_HERE: Final = (
+    ("JPEG", rb"\xff\xd8\xff"),
+    ("PNG", rb"\x89PNG\r\n\x1a\n"),
+    ("WEBP", rb"RIFF....WEBP"),
+    ("TIFF", rb"II[*+]\0|MM\0[*+]"),
+    ("GIF", rb"GIF8[79]a"),
+    ("BMP", rb"BM"),
+)
+NOT_READ_HERE: Final = (
+    ("an SVG drawing", rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml.*?)?(?:<!--.*?-->\s*)*(?:<!DOCTYPE svg.*?)?<svg[\s>]"),
+    ("an AVIF picture", rb"....ftypavi[fs]"),
+    ("a HEIC picture", rb"....ftyp(?:he[iv][cmsx]|mif1|msf1)"),
+    ("a camera's raw picture", rb"....ftypcrx |FUJIFILMCCD-RAW|IIU\0|IIRO"),
+    ("a PDF document", rb"%PDF-"),
+    ("a Photoshop document", rb"8BPS"),
+    ("a PostScript document", rb"%!PS|\xc5\xd0\xd3\xc6"),
+    ("a JPEG XL picture", rb"\xff\x0a|\0\0\0\x0cJXL \r\n"),
+    ("a JPEG 2000 picture", rb"\0\0\0\x0cjP  \r\n|\xff\x4f\xff\x51"),
+    ("an icon file", rb"\0\0[\1\2]\0"),
+    ("an OpenEXR picture", rb"\x76\x2f\x31\x01"),
+    ("a Radiance HDR picture", rb"#\?RADIANCE"),
+)
+DAMAGE: Final = (  # what Pillow's readers raise on bytes that are cut off or garbled
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    ArithmeticError,
+    AttributeError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
+MODES: Final = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "I", "F"})
+UPRIGHT: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+ORIENTATION_TAG: Final = 0x0112
+COMPOSITE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+KEPT_BYTES: Final = 256_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded picture, upright; its arrays are read-only, since others of the process share them.
+
+    rgb: uint8 (H, W, 3). alpha: uint8 (H, W), or None where the file has no transparency. icc_profile: an RGB profile
+    that belongs to `rgb`, or None: then it is sRGB. format: JPEG, PNG, WEBP, TIFF, GIF or BMP.
+    """
+
+    rgb: Rgb
+    alpha: NDArray[np.uint8] | None
+    icc_profile: bytes | None
+    format: str
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height, pixels."""
+        return self.rgb.shape[1], self.rgb.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """What its arrays weigh, bytes."""
+        return self.rgb.nbytes + (0 if self.alpha is None else self.alpha.nbytes)
+
+
+class _Recent:
+    """The last pictures of this process by the sha256 of their bytes, up to a weight; threads may share it."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.weight_bytes = 0
+        self.pictures: OrderedDict[bytes, Picture] = OrderedDict()
+        self.lock = threading.Lock()
+
+    def get(self, digest: bytes) -> Picture | None:
+        with self.lock:
+            if digest in self.pictures:
+                self.pictures.move_to_end(digest)
+            return self.pictures.get(digest)
+
+    def put(self, digest: bytes, picture: Picture) -> None:
+        with self.lock:
+            if digest in self.pictures or picture.nbytes > self.limit_bytes:
+                return
+            self.pictures[digest] = picture
+            self.weight_bytes += picture.nbytes
+            while self.weight_bytes > self.limit_bytes:
+                self.weight_bytes -= self.pictures.popitem(last=False)[1].nbytes
+
+
+_recent = _Recent(KEPT_BYTES)
+
+
+def decode(encoded: bytes, max_pixels: int = 50_000_000) -> Picture:
+    """Open a picture: its first frame, upright by EXIF, as 8-bit RGB.
+
+    Every colour mode of the six formats is read. 16 bits a channel become 8; CMYK and grey with a profile of their own
+    go through it to sRGB, without one by Pillow's formula. An RGB profile is kept beside the pixels, which stay as
+    they are. Palette transparency becomes alpha. The last pictures are kept (256 MB), so that decoding the same bytes
+    again costs a hash.
+
+    Args:
+        encoded: the file.
+        max_pixels: told from the header, before any pixel is decoded.
+
+    Raises:
+        ImageError: `not_an_image` (no bytes at all, too), `unsupported_format`, `truncated_image` or
+            `too_many_pixels`.
+    """
+    digest = hashlib.sha256(encoded).digest()
+    picture = _recent.get(digest)
+    if picture is not None:
+        _check_pixels(picture.size_wh, max_pixels)
+        return picture
+    picture = _decode(encoded, _format_of(encoded), max_pixels)
+    _recent.put(digest, picture)
+    return picture
+
+
+def encode(
+    rgb: Rgb,
+    format: Literal["png", "webp", "jpeg"],
+    alpha: NDArray[np.uint8] | None = None,
+    icc_profile: bytes | None = None,
+    xmp: bytes | None = None,
+    quality: int = 95,
+) -> bytes:
+    """A picture as a file: PNG and WebP lossless, JPEG with full colour resolution; same input, same bytes.
+
+    Args:
+        rgb: (H, W, 3).
+        format: of the file.
+        alpha: (H, W); colours under transparent pixels are kept. Not for JPEG.
+        icc_profile: an RGB profile that belongs to the pixels.
+        xmp: an XMP packet, UTF-8; JPEG holds some 65 000 bytes of it.
+        quality: of JPEG, 1..100; lossless formats ignore it.
+
+    Raises:
+        ValueError: JPEG with alpha, an unknown format, or more than the format holds.
+    """
+    pixels = rgb if alpha is None else np.dstack([rgb, alpha])
+    options: dict[str, Any] = {"icc_profile": icc_profile} if icc_profile else {}
+    if xmp and format == "png":
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8"))
+    elif xmp:
+        options["xmp"] = xmp
+    match format:
+        case "png":
+            options["compress_level"] = 3
+        case "webp":
+            if max(rgb.shape[:2]) > 16383:
+                raise ValueError(f"WebP holds 16383 pixels a side; {rgb.shape[1]} x {rgb.shape[0]} needs PNG")
+            options |= {"lossless": True, "exact": True, "method": 2, "quality": 50}  # quality is effort here
+        case "jpeg":
+            if alpha is not None:
+                raise ValueError("JPEG holds no transparency; leave the alpha away or take PNG or WebP")
+            options |= {"quality": quality, "subsampling": 0}
+        case _:
+            raise ValueError(f"the format is {format!r}; expected 'png', 'webp' or 'jpeg'")
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(file, format, **options)
+    return file.getvalue()
+
+
+def provenance_xmp(credit: str, prompt: str | None) -> bytes:
+    """An XMP packet that says that part of the picture was made by a model.
+
+    Args:
+        credit: the credit line, such as a name, a version and a model.
+        prompt: what was asked for; None leaves it out, since prompts may be a trade secret.
+
+    Source: IPTC Photo Metadata Standard 2025.1; IPTC NewsCodes, Digital Source Type.
+    """
+    tag = "Iptc4xmpExt:AIPromptInformation"
+    asked = "" if prompt is None else f"<{tag}>{_xml(prompt)}</{tag}>"
+    return f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/">
+ <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+  <rdf:Description rdf:about=""
+    xmlns:xmp="http://ns.adobe.com/xap/1.0/"
+    xmlns:photoshop="http://ns.adobe.com/photoshop/1.0/"
+    xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">
+   <xmp:CreatorTool>Packshot</xmp:CreatorTool>
+   <photoshop:Credit>{_xml(credit)}</photoshop:Credit>
+   <Iptc4xmpExt:DigitalSourceType>{COMPOSITE}</Iptc4xmpExt:DigitalSourceType>{asked}
+  </rdf:Description>
+ </rdf:RDF>
+</x:xmpmeta>
+<?xpacket end="r"?>""".encode()
+
+
+def thumbnail(rgb: Rgb, side_px: int) -> Rgb:
+    """A picture (H, W, 3) made small: its longest side is at most `side_px`; a smaller one stays as it is."""
+    height, width = rgb.shape[:2]
+    scale = side_px / max(height, width)
+    if scale >= 1:
+        return rgb.copy()
+    size_wh = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(rgb).resize(size_wh, Image.Resampling.LANCZOS))
+
+
+def _format_of(encoded: bytes) -> str:
+    if not encoded:
+        raise ImageError("not_an_image", f"the file is empty (0 bytes); expected {READABLE}")
+    head = encoded[:4096]
+    for name, magic in READ_HERE:
+        if re.match(magic, head, re.DOTALL):
+            return name
+    for name, magic in NOT_READ_HERE:
+        if re.match(magic, head, re.DOTALL | re.IGNORECASE):
+            raise ImageError("unsupported_format", f"the file is {name}; expected {READABLE}")
+    raise ImageError("not_an_image", f"the file begins with {head[:16]!r}, which no picture does; expected {READABLE}")
+
+
+def _decode(encoded: bytes, format: str, max_pixels: int) -> Picture:
+    try:
+        image = OPENERS[format](io.BytesIO(encoded))
+        _check_pixels(image.size, max_pixels)
+        image.load()
+        colour_mode = image.mode.split(";")[0]
+        if colour_mode not in MODES:
+            raise ImageError("unsupported_format", f"the {format} file has colour mode {image.mode!r}; expected RGB")
+        rgb, alpha, icc_profile = _planes(_upright(image))
+    except Image.DecompressionBombError as error:
+        raise ImageError("too_many_pixels", f"the {format} file is too large to decode: {error}") from error
+    except DAMAGE as error:
+        detail = f"the {format} file of {len(encoded)} bytes ends too early or is damaged: {error}"
+        raise ImageError("truncated_image", detail) from error
+    return Picture(_frozen(rgb), None if alpha is None else _frozen(alpha), icc_profile, format)
+
+
+def _check_pixels(size_wh: tuple[int, int], max_pixels: int) -> None:
+    width, height = size_wh
+    if width * height > max_pixels:
+        detail = f"the picture has {width} x {height} = {width * height} pixels; the limit is {max_pixels}"
+        raise ImageError("too_many_pixels", detail)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(ORIENTATION_TAG, 1)
+    except DAMAGE:  # unreadable EXIF is no reason to lose the picture
+        return image
+    method = UPRIGHT.get(orientation)
+    return image if method is None else image.transpose(method)
+
+
+def _planes(image: Image.Image) -> tuple[Image.Image, Image.Image | None, bytes | None]:
+    """RGB, alpha if there is any, and the RGB profile if there is any."""
+    icc_profile = image.info.get("icc_profile") or None
+    if image.mode[0] in "IF":
+        image = _to_8_bits(image)
+    alpha = None
+    if image.has_transparency_data:
+        alpha = image.convert("RGBA").getchannel("A")
+        image = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+    space = icc_profile[16:20] if icc_profile else b""
+    kept_profile = icc_profile if space == b"RGB " and image.mode != "CMYK" else None
+    if icc_profile and (image.mode, space) in (("CMYK", b"CMYK"), ("L", b"GRAY")):
+        image = _through_profile(image, icc_profile)
+    return image.convert("RGB"), alpha, kept_profile
+
+
+def _through_profile(image: Image.Image, icc_profile: bytes) -> Image.Image:
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
+        converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError):  # a broken profile is no reason to lose the picture
+        return image
+    return converted or image
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Integers count as 16 bits; floats as 0..1, 0..255 or 0..65535, the first that holds their largest value."""
+    values = np.nan_to_num(np.asarray(image, np.float64))
+    top = 65535.0
+    if image.mode == "F":
+        top = next((limit for limit in (1.0, 255.0) if values.max(initial=0) <= limit), top)
+    return Image.fromarray(np.clip(np.rint(values * (255 / top)), 0, 255).astype(np.uint8))
+
+
+def _frozen(image: Image.Image) -> NDArray[np.uint8]:
+    array = np.array(image, np.uint8)
+    array.flags.writeable = False
+    return array
+
+
+def _xml(text: str) -> str:
+    # XML 1.0 has no way to write control characters and lone surrogates, not even escaped.
+    return escape(re.sub("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "\ufffd", text))

@@ -1,0 +1,169 @@
+"""What tonight's run has to do: today's catalogue compared, item by item, with the newest published run."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines import manifest, storage
+from pipelines.graph import Graph, first_change
+from pipelines.manifest import Published
+from pipelines.rows import CATALOGUE_COLUMNS, FAILED, OK, REASONS, Row, to_table
+
+KEEP, RENDER = "keep", "render"
+DIGEST = b"packshot_digest"
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """One row for every item, `plan` saying keep or render; `notes` are sentences for people."""
+
+    run_id: int
+    run_uri: str
+    table: pa.Table
+    digest: str
+    notes: tuple[str, ...] = ()
+    resumed: bool = False
+
+    def rows(self, what: str) -> pa.Table:
+        """The rows to keep, or those to render, without the `plan` column."""
+        chosen = self.table.filter(pa.compute.equal(self.table["plan"], what))
+        return chosen.drop_columns(["plan"])
+
+    def counts(self) -> dict[str, int]:
+        """Items planned, kept over and to render, the latter also by the node they start at."""
+        starts = Counter(start or "detect" for start in self.rows(RENDER)["start_at"].to_pylist())
+        planned, rendered = len(self.table), sum(starts.values())
+        return {
+            "planned": planned,
+            KEEP: planned - rendered,
+            RENDER: rendered,
+            **{f"from_{start}": n for start, n in sorted(starts.items())},
+        }
+
+
+def digest(graph: Graph, settings: Mapping[str, Any]) -> str:
+    """What makes two plans the same: nodes with their weights, and everything else that was asked for."""
+    asked = [[node.fingerprint() for node in graph.nodes], settings]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def make(graph: Graph, rows: list[Row], output_uri: str, digest: str, limits_changed: bool = False) -> Plan:
+    """Take an unfinished run of the same digest up again, or plan a new one; writes nothing.
+
+    Args:
+        graph: the recipe's.
+        rows: today's catalogue.
+        output_uri: where runs are.
+        digest: see `digest`.
+        limits_changed: `read`'s limits differ from the last run's: what was too large then is tried again.
+    """
+    known = manifest.runs(output_uri)
+    newest_id = max(known, default=0)
+    notes = []
+    if newest_id and "run.json" not in known[newest_id] and "plan.parquet" in known[newest_id]:
+        unfinished = load(newest_id, manifest.run_uri(output_uri, newest_id))
+        if unfinished.digest == digest:
+            return unfinished
+        notes.append(f"run {newest_id} was left unfinished with another recipe or other weights; it is not taken up again")
+    last = manifest.newest(output_uri)
+    table, more = _compare(graph, rows, last, output_uri, limits_changed)
+    run_id = newest_id + 1
+    return Plan(run_id, manifest.run_uri(output_uri, run_id), table, digest, (*notes, *more))
+
+
+def commit(plan: Plan) -> Plan:
+    """Put the plan if absent; who loses the race reads the winner's."""
+    if plan.resumed:
+        return plan
+    table = plan.table.replace_schema_metadata({DIGEST: plan.digest.encode()})
+    if storage.write(storage.join(plan.run_uri, "plan.parquet"), manifest.to_parquet(table), if_absent=True):
+        return plan
+    return load(plan.run_id, plan.run_uri)
+
+
+def load(run_id: int, run_uri: str) -> Plan:
+    """A plan that was put before."""
+    table = pq.read_table(io.BytesIO(storage.read(storage.join(run_uri, "plan.parquet"))))
+    digest = (table.schema.metadata or {}).get(DIGEST, b"").decode()
+    return Plan(run_id, run_uri, table, digest, (f"run {run_id} is taken up where it stopped",), resumed=True)
+
+
+def _compare(
+    graph: Graph, rows: list[Row], last: Published | None, output_uri: str, limits_changed: bool
+) -> tuple[pa.Table, list[str]]:
+    old = pa.concat_tables(list(manifest.read(last, "items"))) if last else None
+    places = {key: place for place, key in enumerate(old["item_key"].to_pylist())} if old is not None else {}
+    outcomes = _outcomes(old)
+    planned: list[dict[str, Any]] = []
+    for row in rows:
+        keyed = {**row, "node_keys": graph.node_keys(row)}
+        if row["status"] != OK:  # the table's row itself is at fault: nothing to render
+            planned.append({**keyed, "plan": KEEP})
+        elif row["item_key"] not in places:
+            planned.append({**keyed, "plan": RENDER})
+        else:
+            assert old is not None
+            place = places[row["item_key"]]
+            planned.append(_against(graph, keyed, outcomes[place], old, place, limits_changed))
+    notes = _start_again_where_expired(planned, output_uri)
+    return to_table(planned, pa.schema([*graph.manifest_schema(), pa.field("plan", pa.string())])), notes
+
+
+def _outcomes(old: pa.Table | None) -> list[dict[str, Any]]:
+    columns = ["status", "reason", "node", "attempts", "node_keys"]
+    return [] if old is None else old.select(columns).to_pylist()
+
+
+def _against(
+    graph: Graph, row: dict[str, Any], outcome: Mapping[str, Any], old: pa.Table, place: int, limits_changed: bool
+) -> dict[str, Any]:
+    """Plan an item that the last run knows."""
+    if outcome["status"] == FAILED:
+        again = REASONS[outcome["reason"]].kind == "transient"
+        if again or (limits_changed and outcome["reason"] in ("too_many_bytes", "too_many_pixels")):
+            return {**row, "attempts": outcome["attempts"] + 1, "plan": RENDER}
+    stopped_at = "detect" if outcome["node"] == "read" else outcome["node"]
+    changed = first_change(dict(outcome["node_keys"]), row["node_keys"], stopped_at)
+    known = old.slice(place, 1).to_pylist()[0]
+    if changed is None:
+        today = {name: row[name] for name in CATALOGUE_COLUMNS if name != "start_at"}
+        return {**known, **today, "node_keys": row["node_keys"], "plan": KEEP}
+    start = graph.start_for(changed)
+    return {**row, **_carried(graph, known, start), "start_at": None if start == "detect" else start, "plan": RENDER}
+
+
+def _carried(graph: Graph, known: Mapping[str, Any], start: str) -> dict[str, Any]:
+    """What the nodes before `start` made, and the stored crops where it begins behind the painter."""
+    names = {"crop_uris"} if start in ("score", "judge") else set()
+    for node in graph.nodes:
+        if node.name == start:
+            break
+        names |= set(node.stage.adds)
+    return {name: known[name] for name in names if name in known}
+
+
+def _start_again_where_expired(planned: list[dict[str, Any]], output_uri: str) -> list[str]:
+    """Send items whose stored crops are gone back to mask, and say how many."""
+    waiting = [row for row in planned if row["plan"] == RENDER and row.get("start_at") in ("score", "judge")]
+    if not waiting:
+        return []
+    there = set(_stored(output_uri))
+    gone = [row for row in waiting if not set(row["crop_uris"] or []) <= there]
+    for row in gone:
+        row["start_at"], row["crop_uris"] = "mask", None
+    return [f"{len(gone)} items are painted again: crops that the judge needs have expired"] if gone else []
+
+
+def _stored(output_uri: str) -> Iterable[str]:
+    for folder in ("crops", "variants"):
+        files = storage.list_files(storage.join(output_uri, folder), missing_ok=True)
+        yield from (file.uri for file in files)

@@ -1,0 +1,180 @@
+"""The row: its columns and their Arrow types, and the words of `status` and `reason`.
+
+An item is one row from start to end. Values are as `pa.Table.to_pylist` gives them; coordinates are pixels of the
+EXIF-upright source; facts about variants are parallel lists, one column a fact (V variants, R regions; V*R lists are
+variant-major).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+Row = Mapping[str, Any]
+Update = dict[str, Any]
+
+OK, REJECTED, FAILED, PENDING = "ok", "rejected", "failed", "pending"
+
+BOXES = pa.list_(pa.list_(pa.float32(), 4))  # left, top, right, bottom
+SCORES = pa.list_(pa.float32())
+STRINGS = pa.list_(pa.string())
+RLE = pa.struct([("size", pa.list_(pa.int32(), 2)), ("counts", pa.string())])  # COCO's compressed RLE: size is (H, W)
+CROPS = pa.list_(pa.large_binary())  # raw uint8 (S, S, 3), C order
+SIZE_WH = pa.list_(pa.int32(), 2)
+VARIANT_SCORES = pa.struct(
+    [
+        ("text_similarity", pa.float32()),  # cosine of CLIP text and image, -1..1
+        ("reference_similarity", pa.float32()),  # cosine of CLIP image and the nearest reference; null without one
+        ("ring_error", pa.float32()),  # mean absolute RGB difference in the ring outside the mask after the fit, 0..255
+    ]
+)
+
+CATALOGUE_COLUMNS: dict[str, pa.DataType] = {
+    "item_key": pa.string(),
+    "source_uri": pa.string(),
+    "source_version": pa.string(),
+    "columns": pa.map_(pa.string(), pa.string()),
+    "find_prompt": pa.string(),
+    "paint_prompts": STRINGS,
+    "negative_prompt": pa.string(),
+    "seed_basis": pa.string(),
+    "given_seeds": pa.list_(pa.int64()),
+    "judge_group": pa.string(),
+    "start_at": pa.string(),
+    "mask_uri": pa.string(),
+    "mask_version": pa.string(),
+    "reference_uris": STRINGS,
+    "reference_versions": STRINGS,
+    "given_image_bytes": pa.large_binary(),
+    "given_mask_bytes": pa.large_binary(),
+    "given_reference_bytes": pa.list_(pa.large_binary()),
+}
+"""What `catalogue.rows` makes; the `given_*_bytes` come along at an endpoint only."""
+
+OUTCOME_COLUMNS: dict[str, pa.DataType] = {
+    "status": pa.string(),
+    "reason": pa.string(),
+    "detail": pa.string(),
+    "node": pa.string(),
+    "attempts": pa.int32(),
+    "node_keys": pa.map_(pa.string(), pa.string()),
+    "seconds": pa.map_(pa.string(), pa.float64()),
+}
+"""What became of the item: `node` is where it stopped, `seconds` each node's share of its batch's time."""
+
+FETCHED: dict[str, tuple[str, ...]] = {
+    "image_bytes": ("source_uri", "source_version"),
+    "given_mask_rle": ("mask_uri", "mask_version"),
+    "reference_bytes": ("reference_uris", "reference_versions"),
+}
+"""What `read` fetches counts, in a node's key, as URI and version at the nodes that read it."""
+
+BIG_COLUMNS = frozenset(
+    {
+        "given_image_bytes",
+        "given_mask_bytes",
+        "given_reference_bytes",
+        "image_bytes",
+        "reference_bytes",
+        "region_rgb",
+        "variant_crops",
+        "finished_crops",
+        "image_files",
+    }
+)
+"""Columns that travel between groups but never enter the manifest."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why an item, or a variant, is not what was hoped for.
+
+    `kind`: a transient failure is planned again; a permanent one stays until the picture or the recipe changes.
+    """
+
+    kind: Literal["transient", "permanent"]
+    sentence: str
+    next_step: str
+
+
+def _permanent(sentence: str, next_step: str) -> Reason:
+    return Reason("permanent", sentence, next_step)
+
+
+def _transient(sentence: str, next_step: str) -> Reason:
+    return Reason("transient", sentence, next_step)
+
+
+REASONS: dict[str, Reason] = {
+    # the table's row cannot be used
+    "missing_value": _permanent("A value that a prompt or setting needs is empty.", "Fill in the table's cell."),
+    # the source could not be used
+    "source_missing": _transient("The picture is no longer there.", "Put it back or take its row out of the table."),
+    "source_changed": _transient("The picture changed while the run was going.", "Nothing: the next run takes it up."),
+    "not_an_image": _permanent("The file is not a picture.", "Replace the file."),
+    "unsupported_format": _permanent("The picture's format is not read here.", "Save it as JPEG, PNG, WebP or TIFF."),
+    "truncated_image": _permanent("The picture ends too early.", "Upload the file again."),
+    "too_many_bytes": _permanent("The file is larger than `read.max_bytes`.", "Shrink the file or raise the limit."),
+    "too_many_pixels": _permanent("The picture has more pixels than `read.max_pixels`.", "Shrink it or raise the limit."),
+    "mask_missing": _transient("The mask file is not there.", "Put it back or empty the mask column of this item."),
+    "mask_unreadable": _permanent("The mask file cannot be read as a picture.", "Replace the mask."),
+    "mask_size_differs": _permanent("The mask has another size than the picture.", "Save the mask at the picture's size."),
+    "reference_missing": _transient("A reference picture is not there.", "Put it back or take it off the list."),
+    "reference_unreadable": _permanent("A reference file cannot be read as a picture.", "Replace the reference."),
+    "crop_missing": _transient("A stored crop has expired.", "Nothing: the next run paints it again."),
+    # a stage broke
+    "unexpected": _transient("Something broke that nobody expected.", "Read `detail`; please report it."),
+    # nothing to paint, or too much
+    "nothing_found": _permanent("Nothing in the picture matches the prompt.", "Check `prompts.find` or `detect.min_score`."),
+    "box_too_large": _permanent("What was found fills nearly the whole picture.", "Raise `detect.max_area` if that is right."),
+    "empty_mask": _permanent("The mask is empty.", "Check the mask, or lower the speck and growth settings."),
+    "mask_covers_everything": _permanent("The mask covers nearly the whole picture.", "Check the mask or `mask.max_area`."),
+    # no variant was good enough
+    "nothing_kept": _permanent("No variant passed the judge.", "Look at the variants; paint more, or move a threshold."),
+    # why a variant was not kept
+    "low_text_similarity": _permanent("It does not look enough like the prompt.", "Lower `judge.min_text_similarity`."),
+    "low_reference_similarity": _permanent(
+        "It does not look enough like the reference.", "Lower `judge.min_reference_similarity`."
+    ),
+    "high_ring_error": _permanent("Its surroundings do not match the picture.", "Raise `judge.max_ring_error`."),
+    "not_among_best": _permanent("Others of the same item scored higher.", "Raise `judge.keep_best`."),
+}
+"""Every word of `reason`, its class, a plain sentence for people, and what to do next."""
+
+
+@dataclass(frozen=True)
+class ItemError:
+    """What a stage answers in the place of an Update for an item that failed."""
+
+    reason: str
+    detail: str
+
+    def __post_init__(self) -> None:
+        if self.reason not in REASONS:
+            raise ValueError(f"reason {self.reason!r} is not a word of rows.REASONS; add it there, with its sentence")
+
+
+def schema(columns: Mapping[str, pa.DataType], only: Iterable[str] | None = None) -> pa.Schema:
+    """An Arrow schema of columns, in their order; with `only`, of those columns alone."""
+    wanted = set(columns if only is None else only)
+    return pa.schema([(name, kind) for name, kind in columns.items() if name in wanted])
+
+
+def to_table(rows: Iterable[Row], arrow_schema: pa.Schema) -> pa.Table:
+    """Rows as a table of exactly this schema: a column that no row has is all null, others are left out.
+
+    Maps may come as dicts or as Arrow's list of pairs.
+    """
+    names = arrow_schema.names
+    maps = [name for name in names if pa.types.is_map(arrow_schema.field(name).type)]
+    made = []
+    for row in rows:
+        picked = {name: row.get(name) for name in names}
+        for name in maps:
+            if isinstance(picked[name], Mapping):
+                picked[name] = list(picked[name].items())
+        made.append(picked)
+    return pa.Table.from_pylist(made, schema=arrow_schema)

@@ -1,0 +1,1 @@
+"""A world of drawn catalogue pictures in which every box, mask and caption is known exactly."""

@@ -1,0 +1,1 @@
+"""One step a file: plain classes that turn rows into updates; no ray."""

@@ -1,0 +1,121 @@
+"""Fetch the picture, its mask and its references, and refuse what cannot be used."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+
+from pipelines import storage
+from pipelines.errors import Changed, ImageError, Missing, TooManyBytes
+from pipelines.pixels.images import Picture, decode
+from pipelines.pixels.masks import mask_from_picture, to_rle
+from pipelines.recipe import ReadSettings
+from pipelines.rows import CROPS, RLE, SIZE_WH, STRINGS, ItemError, Row, Update
+
+FETCH_THREADS = 8
+
+
+class Read:
+    """Fetch or take the encoded picture, check it, and bring along mask, references and stored crops.
+
+    Adds the encoded bytes as they are, their sha256 (hex), and the upright size in pixels; a given mask as RLE at that
+    size (null without one); references as encoded bytes (empty without any); and, for a row that starts at score or
+    judge, its stored crops. Every object is read at its planned version; bytes and pixels are bounded before decoding.
+    """
+
+    pixels_version = 1
+    reads = {
+        "source_uri": pa.string(),
+        "source_version": pa.string(),
+        "mask_uri": pa.string(),
+        "mask_version": pa.string(),
+        "reference_uris": STRINGS,
+        "reference_versions": STRINGS,
+        "given_image_bytes": pa.large_binary(),
+        "given_mask_bytes": pa.large_binary(),
+        "given_reference_bytes": pa.list_(pa.large_binary()),
+        "start_at": pa.string(),
+    }
+    adds = {
+        "source_sha256": pa.string(),
+        "size_wh": SIZE_WH,
+        "image_bytes": pa.large_binary(),
+        "given_mask_rle": RLE,
+        "reference_bytes": pa.list_(pa.large_binary()),
+        "finished_crops": CROPS,
+    }
+
+    def __init__(self, settings: ReadSettings) -> None:
+        self.settings = settings
+
+    def __call__(self, rows: Sequence[Row]) -> list[Update | ItemError]:
+        """Fetch the rows side by side; what is wrong with one is that row's error."""
+        with ThreadPoolExecutor(FETCH_THREADS) as pool:
+            return list(pool.map(self._read, rows))
+
+    def _read(self, row: Row) -> Update | ItemError:
+        try:
+            encoded = self._fetch(row["given_image_bytes"], row["source_uri"], row["source_version"], "source_missing")
+            picture = decode(encoded, self.settings.max_pixels)
+            return {
+                "source_sha256": hashlib.sha256(encoded).hexdigest(),
+                "size_wh": list(picture.size_wh),
+                "image_bytes": encoded,
+                "given_mask_rle": self._mask(row, picture.size_wh),
+                "reference_bytes": self._references(row),
+                "finished_crops": self._stored_crops(row),
+            }
+        except ImageError as error:
+            return ItemError(error.reason, error.detail)
+
+    def _fetch(self, given: bytes | None, uri: str | None, version: str | None, missing_reason: str) -> bytes:
+        if given is not None:
+            if len(given) > self.settings.max_bytes:
+                raise ImageError("too_many_bytes", f"{len(given)} bytes; `read.max_bytes` is {self.settings.max_bytes}")
+            return given
+        if uri is None:
+            raise ImageError(missing_reason, "the row names no picture and brings none along")
+        try:
+            return storage.read(uri, version, self.settings.max_bytes)
+        except Missing as error:
+            raise ImageError(missing_reason, str(error)) from error
+        except Changed as error:
+            raise ImageError("source_changed", str(error)) from error
+        except TooManyBytes as error:
+            raise ImageError("too_many_bytes", str(error)) from error
+
+    def _mask(self, row: Row, size_wh: tuple[int, int]) -> dict[str, object] | None:
+        if row["given_mask_bytes"] is None and row["mask_uri"] is None:
+            return None
+        encoded = self._fetch(row["given_mask_bytes"], row["mask_uri"], row["mask_version"], "mask_missing")
+        picture = self._decode_beside(encoded, "mask_unreadable")
+        if picture.size_wh != size_wh:
+            raise ImageError("mask_size_differs", f"the mask is {picture.size_wh} pixels wide and high, the picture {size_wh}")
+        return to_rle(mask_from_picture(picture))
+
+    def _references(self, row: Row) -> list[bytes]:
+        given = row["given_reference_bytes"]
+        uris, versions = row["reference_uris"] or [], row["reference_versions"] or []
+        encoded = list(given) if given else [
+            self._fetch(None, uri, version, "reference_missing")
+            for uri, version in zip(uris, versions or [None] * len(uris), strict=True)
+        ]
+        for reference in encoded:
+            self._decode_beside(reference, "reference_unreadable")
+        return encoded
+
+    def _decode_beside(self, encoded: bytes, reason: str) -> Picture:
+        try:
+            return decode(encoded, self.settings.max_pixels)
+        except ImageError as error:
+            raise ImageError(reason, error.detail) from error
+
+    def _stored_crops(self, row: Row) -> list[bytes] | None:
+        if row["start_at"] not in ("score", "judge"):
+            return None
+        # `crop_uris` is the last manifest's: deliver wrote it, so no earlier node of this graph can.
+        crops = [self._fetch(None, uri, None, "crop_missing") for uri in row["crop_uris"]]
+        return [decode(crop).rgb.tobytes() for crop in crops]

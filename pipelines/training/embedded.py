@@ -1,0 +1,115 @@
+"""Train and export the models that ship with the package.
+
+Every part trains within a budget of minutes, goes on from its own checkpoint, and is exported at each checkpoint, so
+that a training that is stopped leaves a usable model. The painter needs a finished `vae`.
+"""
+
+import argparse
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import torch
+from diffusers import AutoencoderKL
+
+import pipelines.embedded
+from pipelines.training.detector import DetectorLearner, export_detector
+from pipelines.training.encoder import EncoderLearner, export_encoder
+from pipelines.training.examples import Examples, render_examples
+from pipelines.training.latents import encode_latents
+from pipelines.training.loop import Learner
+from pipelines.training.loop import train as run
+from pipelines.training.painter import PainterLearner, export_painter
+from pipelines.training.segmenter import SegmenterLearner, export_segmenter
+from pipelines.training.vae import VaeLearner, export_vae
+
+DEFAULT_MINUTES: Final = {"vae": 22.0, "detector": 15.0, "segmenter": 7.0, "encoder": 6.0, "painter": 60.0}
+LATENT_MINUTES: Final = 10.0
+SCENES: Final = 7000
+EMBEDDED_DIR: Final = Path(pipelines.embedded.__path__[0])
+_log = logging.getLogger(__name__)
+
+
+def train(
+    parts: Sequence[str], work_dir: Path, minutes: float | None = None, out_dir: Path = EMBEDDED_DIR, scenes: int = SCENES, max_steps: int | None = None
+) -> None:
+    """Train parts in turn and export each.
+
+    Args:
+        parts: of `vae`, `detector`, `segmenter`, `encoder`, `painter`; or `all`.
+        work_dir: keeps the rendered examples, checkpoints and loss curves; training goes on from what is there.
+        minutes: the budget of each part, over all its runs; None for its default.
+        out_dir: where the weights go.
+        scenes: how many scenes to render where none are yet.
+        max_steps: stop each part after this step; for tests.
+
+    Raises:
+        ValueError: a part is not one of these.
+    """
+    names = list(DEFAULT_MINUTES) if "all" in parts else list(parts)
+    for name in names:
+        if name not in DEFAULT_MINUTES:
+            raise ValueError(f"there is no part {name!r}; expected `all` or some of {', '.join(DEFAULT_MINUTES)}")
+    examples = render_examples(work_dir / "examples", scenes)
+    for name in names:
+        learner = _LEARNERS[name](examples, work_dir)
+
+        def on_save(name: str = name) -> None:
+            export(name, work_dir, out_dir)
+
+        steps = run(learner, work_dir / name, minutes or DEFAULT_MINUTES[name], max_steps, on_save)
+        _log.info("%s: %d steps, written to %s", name, steps, out_dir)
+
+
+def export(part: str, work_dir: Path, out_dir: Path = EMBEDDED_DIR) -> None:
+    """Write a part's averaged weights, in fp16, from its checkpoint. The autoencoder travels inside the painter's folder."""
+    examples = Examples(work_dir / "examples")
+    if part == "vae":
+        export_vae(examples, work_dir / "vae", work_dir / "vae" / "export")
+        if (out_dir / "painter").exists():
+            shutil.copytree(work_dir / "vae" / "export", out_dir / "painter" / "vae", dirs_exist_ok=True)
+    elif part == "painter":
+        export_painter(work_dir / "vae" / "export", work_dir / "painter", out_dir / "painter")
+    elif part == "detector":
+        export_detector(examples, work_dir / "detector", out_dir / "detector")
+    elif part == "segmenter":
+        export_segmenter(work_dir / "segmenter", out_dir / "segmenter")
+    elif part == "encoder":
+        export_encoder(work_dir / "encoder", out_dir / "encoder")
+
+
+def _painter(examples: Examples, work_dir: Path) -> Learner:
+    vae = AutoencoderKL.from_pretrained(work_dir / "vae" / "export", torch_dtype=torch.float32).eval()
+    vae = vae.to(memory_format=torch.channels_last)
+    return PainterLearner(examples, encode_latents(examples, vae, work_dir / "latents", LATENT_MINUTES))
+
+
+_LEARNERS: Final[dict[str, Callable[[Examples, Path], Learner]]] = {
+    "vae": lambda examples, _: VaeLearner(examples),
+    "detector": lambda examples, _: DetectorLearner(examples),
+    "segmenter": lambda examples, _: SegmenterLearner(examples),
+    "encoder": lambda examples, _: EncoderLearner(examples),
+    "painter": _painter,
+}
+
+
+def main() -> None:
+    """`python -m pipelines.training.embedded PART... --work DIR [--minutes M] [--export-only]`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="+", choices=[*DEFAULT_MINUTES, "all"])
+    parser.add_argument("--work", type=Path, required=True, help="folder of examples, checkpoints and curves")
+    parser.add_argument("--minutes", type=float, help="budget of each part; without it, its default")
+    parser.add_argument("--export-only", action="store_true", help="write the weights of the last checkpoint and stop")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    if arguments.export_only:
+        for part in arguments.parts:
+            export(part, arguments.work)
+    else:
+        train(arguments.parts, arguments.work, arguments.minutes)
+
+
+if __name__ == "__main__":
+    main()

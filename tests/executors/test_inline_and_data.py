@@ -1,0 +1,145 @@
+"""One graph, two executors: equal rows and equal pixels, whatever the batch size and the placement."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines import catalogue
+from pipelines.executors import inline
+from pipelines.executors.worker import Worker
+from pipelines.errors import ConfigError, TooManyUnexpected
+from pipelines.manifest import to_parquet
+from pipelines.pixels.images import encode
+from pipelines.placement import LOCAL, Group
+from pipelines.rows import FAILED, OK, REJECTED, to_table
+from pipelines.stages.deliver import Store
+from tests.fakes import POISON, a_graph, a_picture, a_recipe
+
+TWO_GROUPS = (
+    Group(("read", "detect", "segment", "mask"), batch_size=4),
+    Group(("paint", "compose", "score", "judge", "deliver"), batch_size=2),
+)
+TIMES = {"seconds"}
+
+
+def some_rows(folder, count=8, poisoned=()):
+    """Pictures in a folder, one row each; a poisoned one breaks the detector."""
+    table = {"sku": [], "image": [], "category": [], "colour": []}
+    for number in range(count):
+        picture = a_picture(number, (80 + 8 * number, 72))
+        if number in poisoned:
+            picture[0, 0] = POISON
+        (folder / f"{number}.png").write_bytes(encode(picture, "png"))
+        for name, value in {"sku": f"k{number}", "image": f"{number}.png", "category": "mug", "colour": "red"}.items():
+            table[name].append(value)
+    recipe = a_recipe(folder)
+    made = catalogue.rows(recipe, pa.table(table), str(folder))
+    return recipe, made
+
+
+def without_times(table):
+    columns = [name for name in table.column_names if name not in TIMES]
+    return sorted(table.select(columns).to_pylist(), key=lambda row: row["item_key"])
+
+
+def run_on_ray(graph, rows, placement, folder, max_unexpected=10):
+    from pipelines.executors import data
+
+    folder.mkdir()
+    (folder / "rows.parquet").write_bytes(to_parquet(to_table(rows, graph.manifest_schema())))
+    ledger = data.Ledger.remote(len(rows), [node.name for node in graph.nodes])
+    data.run(graph, placement, str(folder / "rows.parquet"), str(folder / "parts"), str(folder / "checkpoint"), ledger, max_unexpected)
+    return pa.concat_tables([pq.read_table(io.BytesIO(path.read_bytes())) for path in sorted((folder / "parts").glob("*.parquet"))])
+
+
+def test_no_rows_give_an_empty_table_with_every_column(tmp_path):
+    graph = a_graph(a_recipe(tmp_path))
+
+    assert inline.run(graph, []) == []
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_batch_size_changes_no_pixel(tmp_path, batch_size):
+    recipe, rows = some_rows(tmp_path)
+    graph = a_graph(recipe, Store(str(tmp_path / "out")))
+    schema = graph.manifest_schema()
+
+    together = to_table(inline.run(graph, rows, batch_size=4), schema)
+
+    assert without_times(to_table(inline.run(graph, rows, batch_size=batch_size), schema)) == without_times(together)
+    assert set(together["status"].to_pylist()) == {OK}
+    assert set(np.concatenate([row for row in together["changed_outside"].to_pylist()]).tolist()) == {0, None}
+
+
+def test_inline_and_ray_data_give_equal_rows_and_pixels_in_any_placement(tmp_path, local_ray):
+    recipe, rows = some_rows(tmp_path, poisoned={5})
+    graph = a_graph(recipe, Store(str(tmp_path / "out")))
+
+    here = to_table(inline.run(graph, rows), graph.manifest_schema())
+    one_group = run_on_ray(graph, rows, LOCAL, tmp_path / "one")
+    two_groups = run_on_ray(graph, rows, TWO_GROUPS, tmp_path / "two")
+
+    # tracebacks name other callers; everything else is equal
+    plain = [[{**row, "detail": None} for row in without_times(table)] for table in (here, one_group, two_groups)]
+    assert plain[0] == plain[1] == plain[2]
+    failed = [row["item_key"] for row in plain[0] if row["status"] == FAILED]
+    assert failed == ["k5"]
+    assert one_group.schema.equals(graph.manifest_schema())
+
+
+def test_column_without_any_value_keeps_its_type(tmp_path, local_ray):
+    recipe, rows = some_rows(tmp_path, count=2)
+    graph = a_graph(recipe, Store(str(tmp_path / "out")))
+
+    nothing = run_on_ray(graph, [{**row, "find_prompt": "nothing"} for row in rows], TWO_GROUPS, tmp_path / "none")
+
+    assert nothing.schema.equals(graph.manifest_schema())
+    assert nothing["status"].to_pylist() == [REJECTED, REJECTED]
+    assert nothing["reason"].to_pylist() == ["nothing_found", "nothing_found"]
+
+
+def test_run_that_was_finished_does_nothing_again(tmp_path, local_ray):
+    recipe, rows = some_rows(tmp_path, count=4)
+    graph = a_graph(recipe, Store(str(tmp_path / "out")))
+    first = run_on_ray(graph, rows, LOCAL, tmp_path / "run")
+    from pipelines.executors import data
+
+    ledger = data.Ledger.remote(4, [])
+    run = tmp_path / "run"
+    data.run(graph, LOCAL, str(run / "rows.parquet"), str(run / "parts"), str(run / "checkpoint"), ledger)
+
+    again = [pq.read_table(path) for path in sorted((run / "parts").glob("*.parquet"))]
+    assert sum(len(table) for table in again) == len(first) == 4
+
+
+def test_more_unexpected_failures_than_allowed_stop_the_run(tmp_path, local_ray):
+    recipe, rows = some_rows(tmp_path, count=4, poisoned={0, 1, 2})
+    graph = a_graph(recipe, Store(str(tmp_path / "out")))
+
+    with pytest.raises(TooManyUnexpected, match="`max_unexpected` allows 2"):
+        inline.run(graph, rows, max_unexpected=2)
+    with pytest.raises(TooManyUnexpected, match="`max_unexpected` allows 2"):
+        run_on_ray(graph, rows, LOCAL, tmp_path / "stopped", max_unexpected=2)
+    assert [row["status"] for row in inline.run(graph, rows, max_unexpected=3)] == [FAILED] * 3 + [OK]
+
+
+def test_gpus_that_are_not_there_are_refused_before_anything_waits(tmp_path, local_ray):
+    recipe, rows = some_rows(tmp_path, count=1)
+    graph = a_graph(recipe)
+
+    with pytest.raises(ConfigError, match="asks for 1 GPUs and the cluster has 0"):
+        run_on_ray(graph, rows, (replace(LOCAL[0], gpus=1),), tmp_path / "gpu")
+    with pytest.raises(ConfigError, match="would hang"):
+        run_on_ray(graph, rows, (replace(LOCAL[0], cpus=64),), tmp_path / "cpu")
+
+
+def test_worker_runs_its_own_nodes_only(tmp_path):
+    recipe, rows = some_rows(tmp_path, count=2)
+
+    done = Worker(a_graph(recipe), ["read", "detect"])(rows)
+
+    assert set(done[0]["seconds"]) == {"read", "detect"}

@@ -1,0 +1,127 @@
+"""Models that obey the contract of `pipelines.models` (shapes, order, ranges) and cost nothing; importable by workers.
+
+A fake answers from the pixels that it is given, so that a mix-up of rows or crops shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.graph import Graph, build
+from pipelines.models import RGB, Candidates, Found, Painting
+from pipelines.recipe import Recipe, parse
+from pipelines.stages.deliver import Store
+
+POISON = (255, 0, 255)  # a picture whose first pixel is this breaks the fake detector
+
+
+@dataclass(frozen=True)
+class FakeDetector:
+    """Finds the pixels that are not the colour of the picture's corner; an unknown prompt finds nothing."""
+
+    def __call__(self, images: Sequence[RGB], prompts: Sequence[str]) -> list[Found]:
+        return [self._find(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
+
+    def _find(self, image: RGB, prompt: str) -> Found:
+        if tuple(image[0, 0]) == POISON:
+            raise ValueError("poisoned picture")
+        product = (image != image[0, 0]).any(2)
+        if prompt == "nothing" or not product.any():
+            return Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), ())
+        rows, columns = np.flatnonzero(product.any(1)), np.flatnonzero(product.any(0))
+        box = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+        return Found(np.array([box], np.float32), np.array([0.9], np.float32), (prompt,))
+
+
+@dataclass(frozen=True)
+class FakeSegmenter:
+    """Cuts what is not the corner's colour inside the box; a second, worse candidate is the whole box."""
+
+    def __call__(self, images: Sequence[RGB], boxes_xyxy: Sequence[NDArray[np.float32]]) -> Iterator[list[Candidates]]:
+        for image, boxes in zip(images, boxes_xyxy, strict=True):
+            yield [self._cut(image, box) for box in boxes]
+
+    def _cut(self, image: RGB, box: NDArray[np.float32]) -> Candidates:
+        whole = np.zeros(image.shape[:2], bool)
+        left, top, right, bottom = box.astype(int)
+        whole[top:bottom, left:right] = True
+        return Candidates(
+            np.stack([whole, whole & (image != image[0, 0]).any(2)]), np.array([0.4, 0.95], np.float32)
+        )
+
+
+@dataclass(frozen=True)
+class FakePainter:
+    """Paints a flat colour that follows from prompt and seed, and shifts everything else by two levels, as a VAE does."""
+
+    def __call__(self, paintings: Sequence[Painting]) -> list[RGB]:
+        return [self._paint(painting) for painting in paintings]
+
+    def _paint(self, painting: Painting) -> RGB:
+        noise = np.random.default_rng([painting.seed, *painting.prompt.encode()])
+        around = np.clip(painting.rgb.astype(int) + 2, 0, 255)
+        colour = noise.integers(0, 256, 3)
+        return np.where(painting.repaint_mask[..., None], colour, around).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class FakeEncoder:
+    """Embeds a picture as its mean colour and a text as its letters, both of unit length."""
+
+    side_px: int = 32
+
+    def embed_images(self, images: Sequence[RGB]) -> NDArray[np.float32]:
+        return self._unit([np.append(image.mean((0, 1)), 1.0) for image in images])
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._unit([np.array([len(text), *(text.count(letter) for letter in "aeo")], float) for text in texts])
+
+    def _unit(self, vectors: list[NDArray[np.float64]]) -> NDArray[np.float32]:
+        if not vectors:
+            return np.zeros((0, 4), np.float32)
+        stacked = np.stack(vectors)
+        return (stacked / np.linalg.norm(stacked, axis=1, keepdims=True)).astype(np.float32)
+
+
+FAKES = {
+    "detect": ("detector", FakeDetector()),
+    "segment": ("segmenter", FakeSegmenter()),
+    "paint": ("painter", FakePainter()),
+    "score": ("encoder", FakeEncoder()),
+}
+
+
+def a_recipe(folder: Path, **sections: object) -> Recipe:
+    """A recipe whose checkpoints are one small file; crops of 64 pixels, three variants of which the best two stay."""
+    weights = folder / "weights.safetensors"
+    if not weights.exists():
+        weights.write_bytes(b"not looked into")
+    given: dict[str, dict[str, object]] = {name: {"checkpoint": str(weights)} for name in FAKES}
+    given["mask"] = {"crop_px": 64}
+    given["paint"]["variants"] = 3
+    given["judge"] = {"keep_best": 2, "min_text_similarity": -1.0, "max_ring_error": 255.0}
+    given["prompts"] = {"find": "{category}", "paint": "a {colour} {category}"}
+    for name, section in sections.items():
+        given[name] = {**given.get(name, {}), **section} if isinstance(section, dict) else section  # type: ignore[assignment,dict-item]
+    return parse({"name": "fake", "models": "own", **given})
+
+
+def a_graph(recipe: Recipe, store: Store | None = None) -> Graph:
+    """The recipe's graph with fakes in the place of models."""
+    nodes = build(recipe, store).nodes
+    return Graph(tuple(replace(node, given=(FAKES[node.name],)) if node.name in FAKES else node for node in nodes))
+
+
+def a_picture(seed: int, size_wh: tuple[int, int] = (96, 80)) -> RGB:
+    """A coloured rectangle on a plain ground, the ground's colour in every corner."""
+    random = np.random.default_rng(seed)
+    width, height = size_wh
+    picture = np.full((height, width, 3), random.integers(180, 250, 3), np.uint8)
+    left, top = random.integers(4, width // 3), random.integers(4, height // 3)
+    picture[top : top + height // 3, left : left + width // 3] = random.integers(0, 150, 3)
+    return picture

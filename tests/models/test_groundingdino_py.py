@@ -1,0 +1,85 @@
+import importlib.resources
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.errors import ConfigError, InfrastructureError
+from pipelines.models import groundingdino_py
+from pipelines.models.grounding_dino import GroundingDino
+from pipelines.models.groundingdino_config import config_beside, read_config, text_encoder_beside
+from pipelines.recipe import DetectSettings
+from tests.models.tiny import noise, write_text_encoder
+
+SMALLER = {
+    "dim_feedforward": 32,
+    "enc_layers": 1,
+    "dec_layers": 1,
+    "nheads": 4,
+    "num_queries": 10,
+    "text_encoder_type": "tiny-bert",
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """The official config with smaller numbers; the package fixes the width at 256 and has no backbone below Swin-T."""
+    folder = tmp_path_factory.mktemp("official")
+    official = importlib.resources.files("groundingdino.config").joinpath("GroundingDINO_SwinT_OGC.py").read_text()
+    values = "".join(f"{name} = {value!r}\n" for name, value in SMALLER.items())
+    (folder / "GroundingDINO_tiny.py").write_text(official + values)
+    write_text_encoder(folder / "tiny-bert")
+    path = folder / "groundingdino_tiny.pth"
+    torch.manual_seed(0)
+    seen = []
+    put, groundingdino_py._put_weights = groundingdino_py._put_weights, lambda model, path: seen.append(model)
+    try:
+        groundingdino_py.load_network(path)
+    finally:
+        groundingdino_py._put_weights = put
+    weights = {f"module.{name}": weight.half() for name, weight in seen[0].state_dict().items()}
+    torch.save({"model": {**weights, "module.label_enc.weight": torch.zeros(1)}}, path)
+    return path
+
+
+def test_random_checkpoint_answers_boxes_that_no_batch_mate_changes(checkpoint):
+    network = groundingdino_py.load_network(checkpoint, side_px=64)
+    settings = DetectSettings(checkpoint="embedded:detector", min_score=0.0, call_size=3, threads=1)
+    detect = GroundingDino(network, settings)
+    images, prompts = [noise(0, 64, 64), noise(1, 40, 90), noise(2, 30, 20)], ["a shirt", "Red bag. Shoe", "bag"]
+
+    together = detect(images, prompts)
+
+    for image, prompt, found in zip(images, prompts, together, strict=True):
+        (alone,) = detect([image], [prompt])
+        height, width = image.shape[:2]
+        np.testing.assert_array_equal(alone.boxes_xyxy, found.boxes_xyxy)
+        np.testing.assert_array_equal(alone.scores, found.scores)
+        assert len(found.scores) == len(found.labels) > 0
+        assert (found.boxes_xyxy >= 0).all()
+        assert (found.boxes_xyxy <= [width, height, width, height]).all()
+        assert (np.diff(found.scores) <= 0).all()
+    assert set(together[1].labels) <= {"red bag", "shoe"}
+
+
+def test_weights_of_another_model_are_refused(checkpoint, tmp_path):
+    write_text_encoder(tmp_path / "tiny-bert")
+    (tmp_path / "other.py").write_text(config_beside(checkpoint).read_text())
+    torch.save({"model": {"stranger": torch.zeros(1)}}, tmp_path / "other.pth")
+
+    with pytest.raises(InfrastructureError, match=r"does not fit its config: .* \['stranger'\]"):
+        groundingdino_py.load_network(tmp_path / "other.pth")
+
+
+def test_config_is_read_and_never_run(tmp_path):
+    (tmp_path / "config.py").write_text("nheads = 8\nimport os\n")
+
+    with pytest.raises(ConfigError, match="line 2: expected `name = plain value`"):
+        read_config(tmp_path / "config.py")
+
+
+def test_missing_neighbours_are_named_with_what_to_do(tmp_path):
+    with pytest.raises(InfrastructureError, match=r"needs its config beside it; expected model\.py"):
+        config_beside(tmp_path / "model.pth")
+    with pytest.raises(InfrastructureError, match="run `hf download bert-base-uncased"):
+        text_encoder_beside(tmp_path / "model.pth", {"text_encoder_type": "bert-base-uncased"})

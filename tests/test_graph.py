@@ -1,0 +1,117 @@
+import subprocess
+import sys
+from dataclasses import replace
+
+import pyarrow as pa
+import pytest
+
+from pipelines import catalogue
+from pipelines.errors import ConfigError
+from pipelines.graph import Graph, build, first_change
+from pipelines.placement import GPU, LOCAL, block_rows, check
+from tests.fakes import a_graph, a_recipe
+
+ALL = ["detect", "segment", "mask", "paint", "compose", "score", "judge", "deliver"]
+
+
+def keys(tmp_path, row=(), **sections):
+    recipe = a_recipe(tmp_path, **sections)
+    table = pa.table({name: [value] for name, value in {"sku": "a", "image": "a.png", "category": "mug", "colour": "red", "price": "1", **dict(row)}.items()})
+    (made,) = catalogue.rows(recipe, table, str(tmp_path), {str(tmp_path / "a.png"): "v1"})
+    return build(recipe).node_keys(made)
+
+
+def changed(before, after):
+    return [name for name in ALL if before[name] != after[name]]
+
+
+def test_node_out_of_order_is_refused_with_the_missing_columns(tmp_path):
+    nodes = build(a_recipe(tmp_path)).nodes
+
+    with pytest.raises(ConfigError, match=r"'segment' reads \['boxes_xyxy'\]"):
+        Graph((nodes[0], nodes[2], nodes[1], *nodes[3:]))
+
+
+def test_price_that_no_setting_names_changes_no_key(tmp_path):
+    assert changed(keys(tmp_path), keys(tmp_path, {"price": "2"})) == []
+
+
+def test_changed_threshold_leaves_everything_before_judge_alone(tmp_path):
+    assert changed(keys(tmp_path), keys(tmp_path, judge={"min_text_similarity": 0.5})) == ["judge", "deliver"]
+
+
+def test_changed_paint_word_changes_paint_and_what_follows(tmp_path):
+    assert changed(keys(tmp_path), keys(tmp_path, {"colour": "blue"})) == ALL[ALL.index("paint") :]
+
+
+def test_changed_find_word_changes_everything(tmp_path):
+    assert changed(keys(tmp_path), keys(tmp_path, {"category": "cup"})) == ALL
+
+
+def test_read_limits_enter_no_key(tmp_path):
+    assert changed(keys(tmp_path), keys(tmp_path, read={"max_bytes": 10})) == []
+
+
+def test_other_weights_change_their_node(tmp_path):
+    before = keys(tmp_path)
+    (tmp_path / "weights.safetensors").write_bytes(b"other weights")
+
+    assert changed(before, keys(tmp_path)) == ALL
+
+
+def test_pixels_version_changes_its_node(tmp_path, monkeypatch):
+    before = keys(tmp_path)
+    compose = build(a_recipe(tmp_path)).nodes[5].stage
+    monkeypatch.setattr(compose, "pixels_version", compose.pixels_version + 1)
+
+    assert changed(before, keys(tmp_path)) == ALL[ALL.index("compose") :]
+
+
+def test_item_that_stopped_is_compared_up_to_there():
+    old = {"detect": "1", "segment": "2", "paint": "3"}
+
+    assert first_change(old, {"detect": "1", "segment": "2", "paint": "9"}, "segment") is None
+    assert first_change(old, {"detect": "1", "segment": "2", "paint": "9"}, None) == "paint"
+    assert first_change({}, {"detect": "1"}, None) == "detect"
+
+
+@pytest.mark.parametrize(
+    ("node", "start"),
+    [("detect", "detect"), ("segment", "detect"), ("mask", "mask"), ("paint", "mask"), ("compose", "mask"), ("score", "score"), ("judge", "judge"), ("deliver", "judge")],
+)  # fmt: skip
+def test_start_is_the_last_resumable_node_at_or_before_the_change(tmp_path, node, start):
+    assert build(a_recipe(tmp_path)).start_for(node) == start
+
+
+def test_row_that_starts_late_passes_earlier_nodes_but_read(tmp_path):
+    graph = build(a_recipe(tmp_path))
+
+    passed = [node.name for node in graph.nodes if graph.passes_by(node.name)({"start_at": "score"})]
+
+    assert passed == ["detect", "segment", "mask", "paint", "compose"]
+
+
+def test_edge_holds_what_later_nodes_read_and_what_the_manifest_keeps(tmp_path):
+    graph = build(a_recipe(tmp_path))
+
+    after_mask = set(graph.edge_schema("mask").names)
+
+    assert {"image_bytes", "region_rgb", "allow_mask_rle", "boxes_xyxy", "reference_bytes"} <= after_mask
+    assert not {"given_image_bytes", "variant_crops"} & after_mask
+    assert set(graph.edge_schema("deliver").names) == set(graph.manifest_schema().names)
+
+
+def test_shipped_placements_place_every_node_once_in_order(tmp_path):
+    graph = a_graph(a_recipe(tmp_path))
+
+    check(LOCAL, graph)
+    check(GPU, graph)
+    with pytest.raises(ConfigError, match="every node once"):
+        check((replace(LOCAL[0], nodes=LOCAL[0].nodes[:-1]),), graph)
+    assert block_rows(GPU) % 16 == 0
+
+
+def test_importing_pipelines_loads_neither_torch_nor_ray():
+    code = "import sys, pipelines, pipelines.run, pipelines.report; sys.exit(bool({'torch', 'ray'} & set(sys.modules)))"
+
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

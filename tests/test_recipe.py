@@ -1,0 +1,98 @@
+import pytest
+
+from pipelines import recipe as recipes
+from pipelines.errors import ConfigError
+
+GIVEN = {"name": "x", "models": "embedded", "prompts": {"paint": "a {colour} {category}"}}
+
+
+def refused(**sections):
+    with pytest.raises(ConfigError) as caught:
+        recipes.parse({**GIVEN, **sections})
+    return str(caught.value)
+
+
+def test_smallest_recipe_is_filled_in_from_its_model_set():
+    recipe = recipes.parse(GIVEN)
+
+    assert recipe.paint.checkpoint.uri == "embedded:painter"
+    assert recipe.mask.crop_px == 256
+    assert recipe.uses_embedded()
+
+
+def test_given_setting_wins_over_the_model_set():
+    assert recipes.parse({**GIVEN, "paint": {"steps": 7}}).paint.steps == 7
+
+
+def test_unknown_key_names_the_nearest_known_one():
+    assert "`detect.min_scor` is not a setting; did you mean `min_score`?" in refused(detect={"min_scor": 0.2})
+    assert "`promts` is not a setting; did you mean `prompts`?" in refused(promts={})
+
+
+def test_every_problem_is_told_at_once():
+    told = refused(detect={"min_score": 3}, paint={"steps": 0})
+
+    assert "`detect.min_score` is 3" in told
+    assert "`paint.steps` is 0" in told
+
+
+def test_branch_name_is_no_pin():
+    told = refused(detect={"checkpoint": "org/model@main"})
+
+    assert "'main'" in told
+    assert "40-digit hash" in told
+
+
+def test_own_models_need_every_checkpoint():
+    told = refused(models="own")
+
+    assert "`detect.checkpoint` is missing" in told
+    assert "`score.checkpoint` is missing" in told
+
+
+def test_jpeg_needs_exact_false():
+    assert "exact: false" in refused(deliver={"format": "jpeg"})
+    assert recipes.parse({**GIVEN, "deliver": {"format": "jpeg", "exact": False}}).deliver.format == "jpeg"
+
+
+@pytest.mark.parametrize("template", ["a {colour", "a {}", "a {colour!r}", "a {colour:>5}", "a {row[0]}"])
+def test_template_holds_bare_columns_only(template):
+    assert repr(template) in refused(prompts={"paint": template})
+
+
+def test_template_columns_come_in_order_and_doubled_braces_are_text():
+    assert recipes.template_columns("a {colour} {{literal}} {product type}") == ["colour", "product type"]
+
+
+def test_seeds_are_one_a_variant():
+    assert "1 seeds for 4 variants" in refused(paint={"seeds": [5]})
+
+
+def test_recipe_that_was_dumped_is_the_same_again(tmp_path):
+    file = tmp_path / "again.yaml"
+    recipe = recipes.parse({**GIVEN, "paint": {"steps": 7}})
+    file.write_text(recipes.dump(recipe))
+
+    assert recipes.load(str(file)) == recipe
+
+
+def test_missing_file_names_the_ready_recipes():
+    with pytest.raises(ConfigError, match="did you mean 'replace'"):
+        recipes.load("replce")
+
+
+def test_every_ready_recipe_can_be_used():
+    for path in recipes.RECIPES.glob("*.yaml"):
+        assert recipes.load(path.stem).name == path.stem
+
+
+def test_every_setting_says_what_it_does():
+    def bare(settings, place):
+        for name, field in settings.model_fields.items():
+            inner = field.annotation
+            if isinstance(inner, type) and issubclass(inner, recipes.Settings) and inner is not recipes.Checkpoint:
+                yield from bare(inner, f"{place}.{name}")
+            elif not field.description:
+                yield f"{place}.{name}"
+
+    assert list(bare(recipes.Recipe, "recipe")) == []

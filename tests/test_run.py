@@ -1,0 +1,213 @@
+"""A night over the real models, on real S3 and real Ray: planned once, rendered once, published once."""
+
+import json
+from dataclasses import replace
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines import manifest, plan, recipe, run, storage
+from pipelines.errors import ConfigError
+from pipelines.pixels.composite import changed_outside
+from pipelines.pixels.images import decode, encode
+from pipelines.pixels.masks import from_rle
+from pipelines.run import Night
+from pipelines.sample.scenes import scene
+
+GIVEN = {
+    "name": "night",
+    "models": "embedded",
+    "prompts": {"find": "{category}", "paint": "a {colour} {category}"},
+    "paint": {"variants": 2, "steps": 2},
+    "judge": {"min_text_similarity": -1.0, "max_ring_error": 255.0},
+}
+
+
+def put_catalogue(uri, prices=("1", "2", "3"), colours=("red", "blue", "green")):
+    """Three scenes with the category that is largest in each, and one file that is no picture."""
+    rows = {"sku": [], "image": [], "category": [], "colour": [], "price": []}
+    for number, (price, colour) in enumerate(zip(prices, colours, strict=True)):
+        made = scene(1_500_000 + number, (320, 256))
+        largest = max(made.objects, key=lambda thing: thing.mask.sum())
+        storage.write(storage.join(uri, f"{number}.png"), encode(made.rgb, "png"))
+        values = (f"k{number}", f"{number}.png", largest.category, colour, price)
+        for name, value in zip(rows, values, strict=True):
+            rows[name].append(value)
+    storage.write(storage.join(uri, "broken.jpg"), b"this is no picture")
+    for name, value in zip(rows, ("broken", "broken.jpg", "mug", "red", "4"), strict=True):
+        rows[name].append(value)
+    table = pa.table(rows).replace_schema_metadata({b"packshot_sample": b"1"})
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    storage.write(storage.join(uri, "products.parquet"), sink.getvalue().to_pybytes())
+    return storage.join(uri, "products.parquet")
+
+
+def items(night):
+    published = manifest.newest(night.output_uri)
+    return {row["item_key"]: row for table in manifest.read(published, "items") for row in table.to_pylist()}
+
+
+@pytest.fixture(scope="module")
+def first_night(s3, local_ray):
+    s3.create_bucket("nights")
+    table = put_catalogue("s3://nights/catalogue")
+    night = Night(table, "s3://nights/out", recipe.parse(GIVEN), max_failed=1.0)
+    return night, run.render(night)
+
+
+def test_every_item_is_accounted_for_and_the_bad_file_has_its_reason(first_night):
+    night, outcome = first_night
+    done = items(night)
+
+    counts = outcome.counts
+    assert outcome.exit_code == 0
+    assert counts["planned"] == 4 == counts["ok"] + counts["rejected"] + counts["failed"] + counts["pending"]
+    assert set(done) == {"k0", "k1", "k2", "broken"}
+    assert (done["broken"]["status"], done["broken"]["reason"], done["broken"]["node"]) == ("failed", "not_an_image", "read")
+
+
+def test_delivered_pictures_are_the_source_outside_the_mask(first_night):
+    night, _ = first_night
+    proved = 0
+    for item in items(night).values():
+        for uri, digest in zip(item["image_uris"] or [], item["image_sha256s"] or [], strict=True):
+            if uri is not None:
+                source, made = decode(storage.read(item["source_uri"])).rgb, decode(storage.read(uri)).rgb
+                allow = from_rle(item["allow_mask_rle"])
+                assert changed_outside(source, made, allow) == 0
+                assert (source != made)[allow].any()
+                assert digest in uri
+                proved += 1
+    assert proved
+
+
+def test_images_table_holds_every_variant_with_its_hyperparameters(first_night):
+    night, _ = first_night
+    published = manifest.newest(night.output_uri)
+    (images,) = list(manifest.read(published, "images"))
+
+    assert images.schema.equals(manifest.IMAGES_SCHEMA)
+    row = images.to_pylist()[0]
+    assert (row["steps"], row["sampler"], row["guidance"]) == (2, "ddim", 3.0)
+    assert len(row["checkpoints"]) == 4
+    assert all(len(checkpoint["sha256"]) == 64 for checkpoint in row["checkpoints"])
+    assert len(images) == 2 * sum(item["variant_seeds"] is not None for item in items(night).values())
+
+
+def test_duckdb_and_pandas_read_the_manifest(first_night, tmp_path):
+    night, outcome = first_night
+    for name in ("items", "images"):
+        (tmp_path / f"{name}.parquet").write_bytes(storage.read(storage.join(outcome.run_uri, name, "00000.parquet")))
+
+    statuses = duckdb.sql(f"select status, count(*) from '{tmp_path}/items.parquet' group by 1").fetchall()
+    frame = pd.read_parquet(tmp_path / "images.parquet")
+
+    assert dict(statuses) == dict(pd.read_parquet(tmp_path / "items.parquet")["status"].value_counts())
+    assert set(frame["item_key"]) <= {"k0", "k1", "k2"}
+
+
+def test_running_again_renders_nothing(first_night):
+    night, first = first_night
+
+    again = run.render(night)
+
+    assert again.exit_code == 0
+    assert "nothing to do" in again.notes[0]
+    assert manifest.newest(night.output_uri).run_id == first.run_id
+
+
+def test_changed_judge_calls_no_model_and_keeps_the_same_pixels(first_night):
+    night, _ = first_night
+    before = items(night)
+    other = replace(night, recipe=recipe.parse({**GIVEN, "judge": {**GIVEN["judge"], "keep_best": 2}}))
+
+    made = run.make_plan(other)
+    outcome = run.render(other)
+
+    after = items(other)
+    rendered = [key for key, item in after.items() if item["start_at"] == "judge"]
+    assert made.counts()["from_judge"] == len(rendered) > 0
+    assert outcome.run_id == made.run_id
+    for key in rendered:
+        assert set(dict(after[key]["seconds"])) == {"read", "judge", "deliver"}
+        kept_before = {digest for digest in before[key]["image_sha256s"] if digest}
+        assert kept_before <= set(after[key]["image_sha256s"])
+        assert sum(after[key]["variant_kept"]) == 2
+    assert after["broken"]["reason"] == "not_an_image"
+
+
+def test_changed_price_alone_publishes_new_values_and_renders_nothing(s3, local_ray):
+    s3.create_bucket("prices")
+    table = put_catalogue("s3://prices/catalogue")
+    night = Night(table, "s3://prices/out", recipe.parse(GIVEN), max_failed=1.0, limit=1)
+    run.render(night)
+    put_catalogue("s3://prices/catalogue", prices=("9", "2", "3"))
+
+    outcome = run.render(night)
+
+    assert outcome.counts["rendered"] == 0
+    assert dict(items(night)["k0"]["columns"])["price"] == "9"
+
+
+def test_changed_word_renders_that_item_alone_from_the_mask(s3, local_ray):
+    s3.create_bucket("words")
+    table = put_catalogue("s3://words/catalogue")
+    night = Night(table, "s3://words/out", recipe.parse(GIVEN), max_failed=1.0)
+    run.render(night)
+    put_catalogue("s3://words/catalogue", colours=("red", "black", "green"))
+
+    made = run.make_plan(night)
+
+    assert made.rows(plan.RENDER)["item_key"].to_pylist() == ["k1"]
+    assert made.rows(plan.RENDER)["start_at"].to_pylist() == ["mask"]
+
+
+def test_unfinished_run_is_taken_up_again(s3, local_ray):
+    s3.create_bucket("unfinished")
+    table = put_catalogue("s3://unfinished/catalogue")
+    night = Night(table, "s3://unfinished/out", recipe.parse(GIVEN), max_failed=1.0, limit=1)
+    committed = plan.commit(run.make_plan(night))
+
+    outcome = run.render(night)
+
+    assert outcome.run_id == committed.run_id
+    assert "taken up" in outcome.notes[0]
+
+
+def test_plan_is_the_winners_when_two_are_made_at_once(tmp_path):
+    folder = tmp_path / "catalogue"
+    folder.mkdir()
+    table = put_catalogue(str(folder))
+    night = Night(table, str(tmp_path / "out"), recipe.parse(GIVEN), limit=1)
+    one, other = run.make_plan(night), run.make_plan(replace(night, limit=2))
+
+    won, lost = plan.commit(one), plan.commit(other)
+
+    assert len(won.table) == len(lost.table) == 1
+
+
+def test_foreign_catalogue_needs_allow_embedded(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(encode(np.full((64, 64, 3), 200, np.uint8), "png"))
+    plain = recipe.parse({**GIVEN, "prompts": {"find": "mug", "paint": "a red mug"}})
+    night = Night(str(folder), str(tmp_path / "out"), plain)
+
+    with pytest.raises(ConfigError, match="--allow-embedded"):
+        run.make_plan(night)
+    assert run.make_plan(replace(night, allow_embedded=True)).counts()["render"] == 1
+
+
+def test_run_json_names_every_file_with_its_hash(first_night):
+    _, outcome = first_night
+    facts = json.loads(storage.read(storage.join(outcome.run_uri, "run.json")))
+
+    assert {file["path"].split("/")[0] for file in facts["files"]} == {"items", "images"}
+    assert facts["counts"]["duplicates"] == 0
+    assert facts["sample_world_only"] is True
+    assert facts["versions"]["ray"] == "2.60.0"
