@@ -3,13 +3,14 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
+PLATFORMS := x86_64-manylinux_2_28 aarch64-manylinux_2_28 aarch64-apple-darwin
 
 .PHONY: demo test check bench format lock
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check "uv==$$(sed -n 's/^uv==\([^ ]*\).*/\1/p' requirements.lock)"
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
 
@@ -23,7 +24,11 @@ check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python infra/check_lock.py
+	! grep -nE '://|--index|--find-links|^ *-e' requirements.lock
+	for platform in $(PLATFORMS); do \
+	    MACOSX_DEPLOYMENT_TARGET=14.0 $(BIN)/uv pip compile --quiet --python-version 3.11 --python-platform $$platform \
+	        requirements.lock -o /dev/null || exit 1; \
+	done
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.run

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import bisect
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -21,9 +21,10 @@ import jinja2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage  # type: ignore[import-untyped]  # ships no types
+from scipy import ndimage
 
 from pipelines import manifest, storage
 from pipelines.errors import ImageError, InfrastructureError, PackshotError
@@ -34,6 +35,7 @@ from pipelines.pixels.masks import from_rle
 from pipelines.rows import FAILED, OK, PENDING, REASONS, REJECTED, Reason, Row
 
 MAX_BYTES = 24_000_000
+NOTICE_BYTES = 1_000
 MAX_VARIANTS = 16
 MAX_REGIONS = 4
 MAX_REFERENCES = 3
@@ -54,7 +56,8 @@ OUTLINE_RGB = (214, 0, 110)
 TINT_ALPHA, OUTLINE_ALPHA = 70, 255
 BINS = 200
 
-COUNTED = ["status", "reason", "node", "seconds", "variant_scores", "variant_kept", "variant_reasons", "changed_outside"]
+JUDGED = ["variant_scores", "variant_kept", "variant_reasons"]
+COUNTED = ["status", "reason", "node", "seconds", *JUDGED, "changed_outside"]
 SHOWN = [
     *("item_key", "status", "reason", "detail", "node", "attempts", "source_uri", "source_version", "size_wh"),
     *("find_prompt", "paint_prompts", "reference_uris", "boxes_xyxy", "box_scores", "box_labels", "allow_mask_rle"),
@@ -71,6 +74,7 @@ class Measure:
     """A score as people read it: its words, range, and the recipe's threshold for it."""
 
     label: str
+    about: str
     low: float
     high: float
     setting: str
@@ -79,16 +83,28 @@ class Measure:
 
 
 MEASURES = {
-    "text_similarity": Measure("likeness to the prompt", -1, 1, "min_text_similarity", True, "low_text_similarity"),
-    "reference_similarity": Measure(
-        "likeness to the reference", -1, 1, "min_reference_similarity", True, "low_reference_similarity"
+    "text_similarity": Measure(
+        "prompt likeness", "1 at best", -1, 1, "min_text_similarity", True, "low_text_similarity"
     ),
-    "ring_error": Measure("mismatch around the mask", 0, 255, "max_ring_error", False, "high_ring_error"),
+    "reference_similarity": Measure(
+        "reference likeness", "1 at best", -1, 1, "min_reference_similarity", True, "low_reference_similarity"
+    ),
+    "ring_error": Measure(
+        "edge mismatch",
+        "difference in colour round the mask, 0 at best",
+        0,
+        255,
+        "max_ring_error",
+        False,
+        "high_ring_error",
+    ),
 }
 
 
-def write_report(published: Published, html_path: Path, seed: int = 0, max_items: int = 300) -> Path:
-    """Write the page of a published run, under 25 MB whatever its size, and answer where it is.
+def write_report(
+    published: Published, html_path: Path, seed: int = 0, max_items: int = 300, max_bytes: int = MAX_BYTES
+) -> Path:
+    """Write the page of a published run, at most `max_bytes` whatever the run's size, and answer where it is.
 
     Counts are over every row. Shown are at most `max_items` items: every reason, the best and the worst of what was
     kept, and others drawn by `seed`.
@@ -101,7 +117,7 @@ def write_report(published: Published, html_path: Path, seed: int = 0, max_items
     rows = _rows(published, sorted(number for section in sections for number in section.numbers))
     facts, recipe = _summary(published, counts), published.facts.get("recipe") or {}
     bare = [[_shown(rows[number], number, recipe) for number in section.numbers] for section in sections]
-    bytes_left = MAX_BYTES - len(_page(facts, sections, bare).encode())
+    bytes_left = max_bytes - NOTICE_BYTES - len(_page(facts, sections, bare).encode())
     shown, without = _with_pictures(bare, rows, bytes_left)
     html_path.parent.mkdir(parents=True, exist_ok=True)
     html_path.write_text(_page(facts, sections, shown, without), encoding="utf-8")
@@ -177,11 +193,11 @@ class _Counts:
     kept: int = 0
     variant_reasons: Counter[str] = field(default_factory=Counter)
     node_items: Counter[str] = field(default_factory=Counter)
-    node_seconds: Counter[str] = field(default_factory=Counter)
+    node_seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     pictures: int = 0
     pictures_changed: int = 0
     pixels_changed: int = 0
-    spreads: dict[str, _Spread] = field(default_factory=lambda: {name: _Spread(kind) for name, kind in MEASURES.items()})
+    spreads: dict[str, _Spread] = field(default_factory=lambda: {name: _Spread(MEASURES[name]) for name in MEASURES})
     few: dict[tuple[str, str], _Few] = field(default_factory=dict)
 
     def offer(self, group: tuple[str, str], numbers: Numbers, ranks: NDArray[np.float64]) -> None:
@@ -205,7 +221,7 @@ def _count(published: Published, seed: int, size: int) -> _Counts:
 
 def _chance(numbers: Numbers, seed: int) -> NDArray[np.float64]:
     """A number in 0..1 for each row number, the same for the same seed however the rows are split (splitmix64)."""
-    mixed = numbers.astype(np.uint64) + np.uint64(seed % 2**32) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = numbers.astype(np.uint64) + np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
     return (mixed ^ (mixed >> np.uint64(31))).astype(np.float64) / 2.0**64
@@ -218,21 +234,20 @@ def _count_outcomes(counts: _Counts, table: pa.Table, numbers: Numbers, chance: 
         counts.statuses[status] += rows
         if status in (REJECTED, FAILED):
             counts.stops[status, group["reason"] or "", group["node"] or ""] += rows
-    for status in STATUSES:
-        of_status = _true(pc.equal(table["status"], status))
-        counts.offer(("status", status), numbers[of_status], chance[of_status])
-        if status not in (REJECTED, FAILED):
-            continue
-        for reason in pc.unique(pc.drop_null(table["reason"].filter(pc.equal(table["status"], status)))).to_pylist():
-            own = of_status & _true(pc.equal(table["reason"], reason))
-            counts.offer(("reason", reason), numbers[own], chance[own])
+    counts.offer(("any", "item"), numbers, chance)
+    pending = _true(pc.equal(table["status"], PENDING))
+    counts.offer(("any", PENDING), numbers[pending], chance[pending])
+    stopped = _true(pc.is_in(table["status"], pa.array([REJECTED, FAILED])))
+    for reason in _tally(table["reason"].filter(pa.array(stopped))):
+        own = stopped & _true(pc.equal(table["reason"], reason))
+        counts.offer(("reason", reason), numbers[own], chance[own])
 
 
 def _count_variants(counts: _Counts, table: pa.Table, numbers: Numbers, chance: NDArray[np.float64]) -> None:
     """Judged variants of items that are ok or rejected; a pending item's are those of an earlier night."""
     judged = _true(pc.is_in(table["status"], pa.array([OK, REJECTED])))
-    lengths = [pc.fill_null(pc.list_value_length(table[name]), -1) for name in ("variant_scores", "variant_kept", "variant_reasons")]
-    judged &= _true(pc.equal(lengths[0], lengths[1])) & _true(pc.equal(lengths[1], lengths[2])) & _true(pc.greater(lengths[0], 0))
+    scored, kept_of, reasons_of = (pc.list_value_length(table[name]) for name in JUDGED)
+    judged &= _true(pc.greater(scored, 0)) & _true(pc.equal(scored, kept_of)) & _true(pc.equal(scored, reasons_of))
     own, numbers, chance = table.filter(pa.array(judged)).combine_chunks(), numbers[judged], chance[judged]
     if not len(own):
         return
@@ -275,8 +290,7 @@ def _count_changes(counts: _Counts, table: pa.Table) -> None:
 
 
 def _true(values: Any) -> NDArray[np.bool_]:
-    filled = pc.fill_null(values, False)
-    return np.asarray(filled.to_numpy(zero_copy_only=False) if isinstance(filled, pa.Array) else filled.to_numpy(), np.bool_)
+    return np.asarray(pc.fill_null(values, False), np.bool_)
 
 
 def _floats(values: Any) -> NDArray[np.float64]:
@@ -314,14 +328,19 @@ def _summary(published: Published, counts: _Counts) -> dict[str, Any]:
         "variants": {
             "painted": counts.painted,
             "kept": counts.kept,
-            "reasons": [{"reason": word, "variants": count, **_words(word)} for word, count in counts.variant_reasons.most_common()],
+            "reasons": [
+                {"reason": word, "variants": variants, **_words(word)}
+                for word, variants in counts.variant_reasons.most_common()
+            ],
         },
         "scores": {
             name: {
                 "label": spread.measure.label,
+                "about": spread.measure.about,
                 "threshold": (recipe.get("judge") or {}).get(spread.measure.setting),
                 "setting": f"judge.{spread.measure.setting}",
                 "at_least": spread.measure.at_least,
+                "limits": _limits(recipe, spread.measure),
                 "all": spread.told(kept_only=False),
                 "kept": spread.told(kept_only=True),
                 "histogram": _histogram(spread),
@@ -337,6 +356,12 @@ def _summary(published: Published, counts: _Counts) -> dict[str, Any]:
         },
         "notes": list(facts.get("notes") or ()),
     }
+
+
+def _limits(recipe: Mapping[str, Any], measure: Measure) -> bool:
+    """Whether the recipe's threshold can refuse anything: one at the end of the range is how it says `any`."""
+    threshold = (recipe.get("judge") or {}).get(measure.setting)
+    return threshold is not None and measure.low < threshold < measure.high
 
 
 def _stop(stop: tuple[str, str, str], items: int) -> dict[str, Any]:
@@ -413,23 +438,25 @@ def _choose(counts: _Counts, max_items: int) -> list[_Section]:
     taken: set[int] = set()
 
     def take(groups: Iterable[tuple[str, str]], each: int, most: int) -> tuple[int, ...]:
-        queues = [counts.few[group].numbers[: max_items].tolist() for group in groups if group in counts.few]
+        queues = [counts.few[group].numbers[:max_items].tolist() for group in groups if group in counts.few]
         got: list[int] = []
-        for place in range(each):  # one of each group, then a second of each, so that no reason goes without
+        for _ in range(each):  # one of each group, then a second of each, so that no reason goes without
             for queue in queues:
                 left = [number for number in queue if number not in taken]
-                if left and len(got) < most and len(taken) < max_items and place < each:
+                if left and len(got) < most and len(taken) < max_items:
                     taken.add(left[0])
                     got.append(left[0])
         return tuple(got)
 
-    stopped = take([group for group in counts.few if group[0] == "reason"], A_REASON, max(1, max_items // 3))
-    refused = take([group for group in counts.few if group[0] == "variant"], 1, max(1, max_items // 10))
+    reasons = [group for group in counts.few if group[0] == "reason"]
+    refusals = [group for group in counts.few if group[0] == "variant"]
+    stopped = take(reasons, A_REASON, max(len(reasons), max_items // 3))
+    refused = take(refusals, 1, len(refusals))
     highest = take([("score", "highest")], max(1, max_items // 12), max_items)
     lowest = take([("score", "lowest")], max(1, max_items // 6), max_items)
-    pending = take([("status", PENDING)], 4, 4)
-    others = take([("status", status) for status in (OK, REJECTED, FAILED, PENDING)], max_items, max_items)
-    everything = counts.rows <= max_items
+    pending = take([("any", PENDING)], 4, 4)
+    others = take([("any", "item")], max_items, max_items)
+    drawn = counts.rows > max_items
     return [
         section
         for section in (
@@ -437,7 +464,9 @@ def _choose(counts: _Counts, max_items: int) -> list[_Section]:
             _Section("Look here first", "Delivered items with the lowest scores: the likeliest to disappoint.", lowest),
             _Section("Not delivered", "Items of every reason for which nothing was delivered.", stopped + pending),
             _Section("Why variants were refused", "Items with a variant of each reason.", refused),
-            _Section("The others" if everything else "Drawn by chance", "" if everything else "So that nothing hides.", others),
+            _Section("Drawn by chance", "What the rest of the run looks like.", others)
+            if drawn
+            else _Section("The others", "", others),
         )
         if section.numbers
     ]
@@ -532,7 +561,7 @@ class Shown:
 
 def _shown(row: Row, number: int, recipe: Mapping[str, Any]) -> Shown:
     variants = _variants(row, recipe)
-    few = sorted(sorted(variants, key=lambda variant: (not variant.kept, variant.number))[:MAX_VARIANTS], key=lambda v: v.number)
+    kept_first = sorted(variants, key=lambda variant: (not variant.kept, variant.number))
     reason = row["reason"] if row["status"] in (REJECTED, FAILED) else None
     best = _best_kept(row)
     refused = sorted({word for word in row["variant_reasons"] or [] if word}) if row["status"] != PENDING else []
@@ -540,7 +569,7 @@ def _shown(row: Row, number: int, recipe: Mapping[str, Any]) -> Shown:
         number=number,
         key=row["item_key"],
         status=row["status"],
-        words=STATUS_WORDS.get(row["status"], row["status"]),
+        words=STATUS_WORDS[row["status"]],
         reason=reason or "",
         sentence=_sentence(row, reason),
         next_step=reason_words(reason).next_step if reason else "",
@@ -551,8 +580,8 @@ def _shown(row: Row, number: int, recipe: Mapping[str, Any]) -> Shown:
         source_href=_href(row["source_uri"]),
         size="{} x {} px".format(*row["size_wh"]) if row["size_wh"] else "",
         boxes=_boxes(row),
-        variants=few,
-        more_variants=len(variants) - len(few),
+        variants=sorted(kept_first[:MAX_VARIANTS], key=lambda variant: variant.number),
+        more_variants=max(0, len(variants) - MAX_VARIANTS),
         has_region=bool(row["regions_xyxy"]),
         filter_words=" ".join([row["status"], *([reason] if reason else []), *refused]),
         delivered_variant=None if best is None else best + 1,
@@ -579,7 +608,9 @@ def _variants(row: Row, recipe: Mapping[str, Any]) -> list[ShownVariant]:
         ShownVariant(
             number=variant + 1,
             kept=bool(of("variant_kept", variant)),
-            sentence=_verdict(of("variant_kept", variant), of("variant_reasons", variant), of("variant_scores", variant), recipe),
+            sentence=_verdict(
+                of("variant_kept", variant), of("variant_reasons", variant), of("variant_scores", variant), recipe
+            ),
             seed=seed,
             prompt=_short(of("paint_prompts", variant)),
             scores=_scores(of("variant_scores", variant)),
@@ -617,7 +648,7 @@ def _boxes(row: Row) -> list[Box]:
     width, height = (100 / side for side in row["size_wh"])
     found = zip(row["boxes_xyxy"], row["box_scores"] or [], row["box_labels"] or [], strict=False)
     return [
-        Box(left * width, top * height, (right - left) * width, (bottom - top) * height, f"{_short(label, 40)} {score:.2f}")
+        Box(left * width, top * height, (right - left) * width, (bottom - top) * height, f"{label[:40]} {score:.2f}")
         for (left, top, right, bottom), score, label in list(found)[:MAX_BOXES]
     ]
 
@@ -700,7 +731,8 @@ class _Fetcher:
 def _with_pictures(bare: list[list[Shown]], rows: Mapping[int, Row], bytes_left: int) -> tuple[list[list[Shown]], int]:
     """The items with their pictures, in order, as long as there are bytes; and how many go without."""
     everyone = [shown for section in bare for shown in section]
-    size = next((size for size in SIZES if sum(size.bytes_of(rows[one.number]) for one in everyone) < bytes_left), SIZES[-1])
+    weights = {size: sum(size.bytes_of(rows[one.number]) for one in everyone) for size in SIZES}
+    size = next((size for size in SIZES if weights[size] < bytes_left), SIZES[-1])
     fetch = _Fetcher()
     pictured: dict[int, Shown] = {}
     with ThreadPoolExecutor(FETCH_THREADS) as pool:
@@ -716,32 +748,35 @@ def _with_pictures(bare: list[list[Shown]], rows: Mapping[int, Row], bytes_left:
 
 
 def _weight(shown: Shown) -> int:
-    pictures = [shown.source, shown.before, shown.delivered, *shown.references, *(variant.picture for variant in shown.variants)]
-    # 400 bytes of tags stand round each picture.
-    return len(shown.overlay) + sum(len((one.uri + 6 * one.missing).encode()) + 400 for one in pictures if one)
+    crops = [variant.picture for variant in shown.variants]
+    pictures = [one for one in (shown.source, shown.before, shown.delivered, *shown.references, *crops) if one]
+    # 400 bytes of tags stand round each picture; an escaped character may take six.
+    return len(shown.overlay) + sum(len(one.uri) + 6 * len(one.missing) + 400 for one in pictures)
 
 
 def _pictured(shown: Shown, row: Row, size: _Size, fetch: _Fetcher) -> Shown:
     source, why_not = fetch(row["source_uri"], row["source_version"])
-    small = None if source is None else thumbnail(source, size.picture_px)
-    regions = [tuple(region) for region in row["regions_xyxy"] or []]
+    regions = row["regions_xyxy"] or []
     best = _best_kept(row)
-    delivered = None if best is None else fetch(row["image_uris"][best])
+    shown_source = _small(source, why_not, size.picture_px, size.quality)
+    has_mask = source is not None and row["allow_mask_rle"] is not None
     return replace(
         shown,
-        source=_picture(small, why_not, size.quality),
-        overlay="" if small is None or row["allow_mask_rle"] is None else _overlay(row["allow_mask_rle"], small.shape[:2]),
+        source=shown_source,
+        overlay=_overlay(row["allow_mask_rle"], (shown_source.width, shown_source.height)) if has_mask else "",
         before=_before(source, why_not, regions, size),
-        delivered=delivered and _picture(delivered[0] if delivered[0] is None else thumbnail(delivered[0], size.picture_px), delivered[1], size.quality),
-        variants=[replace(variant, picture=_crop(row, variant.number - 1, len(regions), size, fetch)) for variant in shown.variants],
+        delivered=None if best is None else _small(*fetch(row["image_uris"][best]), size.picture_px, size.quality),
+        variants=[
+            replace(variant, picture=_crop(row, variant.number - 1, len(regions), size, fetch))
+            for variant in shown.variants
+        ],
         references=tuple(
-            _picture(None if rgb is None else thumbnail(rgb, REFERENCE_PX), why, size.quality)
-            for rgb, why in map(fetch, (row["reference_uris"] or [])[:MAX_REFERENCES])
+            _small(*fetch(uri), REFERENCE_PX, size.quality) for uri in (row["reference_uris"] or [])[:MAX_REFERENCES]
         ),
     )
 
 
-def _before(source: Rgb | None, why_not: str, regions: Sequence[tuple[int, ...]], size: _Size) -> Picture | None:
+def _before(source: Rgb | None, why_not: str, regions: Sequence[Sequence[int]], size: _Size) -> Picture | None:
     """The source's regions, framed as the variants' crops are."""
     if not regions:
         return None
@@ -775,15 +810,19 @@ def _montage(crops: Sequence[Rgb], side_px: int) -> Rgb:
     return sheet
 
 
+def _small(rgb: Rgb | None, why_not: str, side_px: int, quality: int) -> Picture:
+    return _picture(None if rgb is None else thumbnail(rgb, side_px), why_not, quality)
+
+
 def _picture(rgb: Rgb | None, why_not: str, quality: int) -> Picture:
     if rgb is None:
         return Picture(missing=why_not)
     return Picture(_data_uri(encode(rgb, "jpeg", quality=quality), "jpeg"), width=rgb.shape[1], height=rgb.shape[0])
 
 
-def _overlay(rle: Mapping[str, Any], size_hw: tuple[int, ...]) -> str:
+def _overlay(rle: Mapping[str, Any], size_wh: tuple[int, int]) -> str:
     """The mask as a see-through picture to lie over the thumbnail: a tint inside, an outline round it."""
-    height, width = size_hw
+    width, height = size_wh
     full = Image.fromarray(from_rle(rle).astype(np.uint8) * 255)
     mask = np.asarray(full.resize((width, height), Image.Resampling.BOX)) >= 128
     outline = mask & ~ndimage.binary_erosion(mask, iterations=2, border_value=1)
@@ -799,7 +838,9 @@ def _data_uri(encoded: bytes, kind: str) -> str:
 # --- the page
 
 
-def _page(facts: Mapping[str, Any], sections: Sequence[_Section], shown: Sequence[Sequence[Shown]], without: int = 0) -> str:
+def _page(
+    facts: Mapping[str, Any], sections: Sequence[_Section], shown: Sequence[Sequence[Shown]], without: int = 0
+) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -807,7 +848,8 @@ def _page(facts: Mapping[str, Any], sections: Sequence[_Section], shown: Sequenc
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"thousands": lambda number: f"{number:,}", "duration": _duration, "percent": _percent, "number": _number}
+    environment.filters |= {"thousands": "{:,}".format, "duration": _duration, "percent": _percent, "number": _number}
+    environment.filters["code"] = _code
     template = environment.get_template("report.html.jinja")
     parts = list(zip(sections, shown, strict=True))
     everyone = [one for section in shown for one in section]
@@ -819,7 +861,7 @@ def _page(facts: Mapping[str, Any], sections: Sequence[_Section], shown: Sequenc
         failed=[one for one in everyone if one.status == FAILED],
         refusals=_refusal_words(everyone),
         status_words=STATUS_WORDS,
-        steps=_next_steps(facts),
+        steps=list(_next_steps(facts)),
         slowest=max((stage["seconds"] for stage in facts["stages"]), default=0) or 1,
     )
 
@@ -830,38 +872,64 @@ def _refusal_words(everyone: Iterable[Shown]) -> list[tuple[str, str]]:
     return sorted(((word, reason_words(word).sentence) for word in words), key=lambda pair: pair[1])
 
 
-def _next_steps(facts: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """What a person should do, the gravest first; empty when nothing waits for anybody."""
-    changed = facts["changed_outside"]
+@dataclass(frozen=True)
+class Step:
+    """What a person should do about something; `reason` is the word by which the page finds the items."""
+
+    grave: bool
+    text: str
+    todo: str
+    reason: str = ""
+
+
+def _next_steps(facts: Mapping[str, Any]) -> Iterator[Step]:
+    """The gravest first; none when nothing waits for anybody."""
+    changed, pending = facts["changed_outside"], facts["counts"][PENDING]
     if not facts["adds_up"]:
-        yield {"grave": True, "text": "The counts do not add up.", "todo": "Do not use this run; please report it."}
+        yield Step(True, "The counts do not add up.", "Do not use this run; please report it.")
     if changed["pixels"] and facts["exact"]:
-        text = f"{changed['pictures_changed']:,} pictures changed outside their mask although the recipe is exact."
-        yield {"grave": True, "text": text, "todo": "Hold these pictures back; please report it."}
+        pictures = f"{changed['pictures_changed']:,} {'picture' if changed['pictures_changed'] == 1 else 'pictures'}"
+        text = f"{pictures} changed outside their mask although the recipe is exact."
+        yield Step(True, text, "Hold these pictures back; please report it.")
     for status in (FAILED, REJECTED):
-        for stop in facts["reasons"]:
-            if stop["status"] == status:
-                again = " The next run tries again by itself." if stop["kind"] == "transient" and status == FAILED else ""
-                items = f"{stop['items']:,} {'item' if stop['items'] == 1 else 'items'} {STATUS_WORDS[status]}"
-                yield {
-                    "grave": status == FAILED,
-                    "text": f"{items} at {stop['node']}: {stop['sentence']}" if stop["node"] else f"{items}: {stop['sentence']}",
-                    "todo": f"{stop['next_step']}{again}",
-                    "reason": stop["reason"],
-                }
-    if facts["counts"][PENDING]:
-        text = f"{facts['counts'][PENDING]:,} items were not done, since the run was told to stop."
-        yield {"grave": False, "text": text, "todo": "Nothing: they are first in the next run."}
+        yield from (_next_step(stop) for stop in facts["reasons"] if stop["status"] == status)
+    if pending:
+        text = f"{_items(pending)} not done, since the run was told to stop."
+        yield Step(False, text, "Nothing: the next run begins with them.")
+
+
+def _next_step(stop: Mapping[str, Any]) -> Step:
+    failed = stop["status"] == FAILED
+    again = " The next run tries again by itself." if failed and stop["kind"] == "transient" else ""
+    where = f" at {stop['node']}" if stop["node"] else ""
+    text = f"{_items(stop['items'])} {STATUS_WORDS[stop['status']]}{where}: {stop['sentence']}"
+    return Step(failed, text, f"{stop['next_step']}{again}", stop["reason"])
+
+
+def _items(count: int) -> str:
+    return f"{count:,} {'item' if count == 1 else 'items'}"
 
 
 def _duration(seconds: float | None) -> str:
     if seconds is None:
         return "unknown"
+    if seconds < 1:
+        return f"{1000 * seconds:.2g} ms" if seconds < 0.0095 else f"{1000 * seconds:.0f} ms"
     if seconds < 60:
-        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"
+        return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:,} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def _code(text: str) -> Markup:
+    """Text with what stands in backticks as code, all of it escaped."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts)
+    )
 
 
 def _percent(part: float, whole: float) -> str:

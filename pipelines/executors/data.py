@@ -33,13 +33,19 @@ class Ledger:
 
     def __init__(self, rows: int, nodes: list[str]) -> None:
         self.meter = Meter(rows, nodes)
-        self.unexpected = 0
+        self.stopped_by: PackshotError | None = None
+
+    def stop(self, error: PackshotError) -> None:
+        """Keep the first error that stopped a worker."""
+        self.stopped_by = self.stopped_by or error
+
+    def why_stopped(self) -> PackshotError | None:
+        """What stopped the run, if a worker could tell."""
+        return self.stopped_by
 
     def report(self, progress: Progress) -> int:
         """Enter a node's progress; answer all unexpected failures so far."""
-        self.meter.add(progress)
-        self.unexpected += progress.unexpected
-        return self.unexpected
+        return self.meter.add(progress)
 
     def snapshot(self) -> Any:
         """Where every node stands."""
@@ -50,12 +56,23 @@ class OnRay:
     """A `Worker` as Ray Data calls it: an Arrow table in, one of exactly the edge's schema out."""
 
     def __init__(self, graph: Graph, nodes: tuple[str, ...], edge: pa.Schema, ledger: Any, max_unexpected: int) -> None:
-        self.worker = Worker(graph, nodes, lambda progress: int(ray.get(ledger.report.remote(progress))), max_unexpected)
         self.edge = edge
+        self.ledger = ledger
+        with self._telling():
+            self.worker = Worker(graph, nodes, lambda progress: int(ray.get(ledger.report.remote(progress))), max_unexpected)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Run the group's nodes over the table's rows."""
-        return to_table(self.worker(table.to_pylist()), self.edge)
+        with self._telling():
+            return to_table(self.worker(table.to_pylist()), self.edge)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except PackshotError as error:
+            ray.get(self.ledger.stop.remote(error))  # the layers that Ray wraps round it lose its type
+            raise
 
 
 def run(
@@ -84,7 +101,7 @@ def run(
     """
     check(placement, graph)
     preflight(placement)
-    with _settings(checkpoint_uri), _plain_errors():
+    with _settings(checkpoint_uri), _plain_errors(ledger):
         filesystem, path = storage.arrow(rows_uri)
         dataset = ray.data.read_parquet(path, filesystem=filesystem)
         dataset = dataset.repartition(target_num_rows_per_block=block_rows(placement), strict=True)
@@ -149,14 +166,12 @@ def _settings(checkpoint_uri: str) -> Iterator[None]:
 
 
 @contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Take one of our own errors out of the layers that Ray wraps round it; others go on as they are."""
+def _plain_errors(ledger: Any) -> Iterator[None]:
+    """Raise what a worker told the ledger in the place of the layers that Ray wraps round it."""
     try:
         yield
     except ray.exceptions.RayError as error:
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(cause, PackshotError):
-                raise type(cause).__mro__[1](str(cause)) if isinstance(cause, ray.exceptions.RayError) else cause from error
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        raise
+        told = ray.get(ledger.why_stopped.remote())
+        if told is None:
+            raise
+        raise told from error

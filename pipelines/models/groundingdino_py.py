@@ -14,8 +14,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from groundingdino.models import build_model  # type: ignore[import-untyped]  # no stubs
-from groundingdino.models.GroundingDINO import groundingdino as library  # type: ignore[import-untyped]  # no stubs
+from groundingdino.models import build_model
+from groundingdino.models.GroundingDINO import groundingdino as library
 from torch import Tensor
 from transformers import BertConfig, BertModel
 
@@ -67,16 +67,7 @@ def load_network(path: Path, side_px: int = SIDE_PX) -> GroundingNetwork:
         ConfigError: the config is more than plain values.
         InfrastructureError: the config or the text encoder's folder is missing, or the weights are another model's.
     """
-    config = read_config(config_beside(path))
-    text_dir = text_encoder_beside(path, config)
-    library.BertModelWarper = lambda bert_model: bert_model
-    tokenizer = FixedLength(load_tokenizer(text_dir), config["max_text_len"])
-    library.get_tokenlizer.get_tokenlizer = lambda folder: tokenizer
-    # The checkpoint brings BERT's weights along: the folder need only hold its config and tokenizer.
-    library.get_tokenlizer.get_pretrained_language_model = lambda folder: Bert(BertConfig.from_pretrained(folder))
-    still = {"use_checkpoint": False, "use_transformer_ckpt": False}  # both trade time for memory in training
-    with contextlib.redirect_stdout(io.StringIO()):  # the package prints
-        model = build_model(SimpleNamespace(**{**config, **still, "text_encoder_type": str(text_dir)}))
+    model, tokenizer = build(path)
     _put_weights(model, path)
     model = model.to(device()).eval().requires_grad_(False)
     see_samples_one_by_one(model)
@@ -87,7 +78,26 @@ def load_network(path: Path, side_px: int = SIDE_PX) -> GroundingNetwork:
         outputs = model(pixels, captions=captions)
         return outputs["pred_logits"], outputs["pred_boxes"]
 
-    return GroundingNetwork(tokenizer.tokenizer, side_px, MEAN, STD, config["max_text_len"], answer)
+    return GroundingNetwork(tokenizer.tokenizer, side_px, MEAN, STD, tokenizer.max_tokens, answer)
+
+
+def build(path: Path) -> tuple[Any, FixedLength]:
+    """The package's model for the config beside a `.pth`, with random weights, and its tokenizer.
+
+    Raises:
+        ConfigError, InfrastructureError: as `load_network`; the `.pth` itself is not opened.
+    """
+    config = read_config(config_beside(path))
+    text_dir = text_encoder_beside(path, config)
+    tokenizer = FixedLength(load_tokenizer(text_dir), config["max_text_len"])
+    library.BertModelWarper = lambda bert_model: bert_model
+    library.get_tokenlizer.get_tokenlizer = lambda folder: tokenizer
+    # The checkpoint brings BERT's weights along: the folder need only hold its config and tokenizer.
+    library.get_tokenlizer.get_pretrained_language_model = lambda folder: Bert(BertConfig.from_pretrained(folder))
+    still = {"use_checkpoint": False, "use_transformer_ckpt": False}  # both trade time for memory in training
+    with contextlib.redirect_stdout(io.StringIO()):  # the package prints
+        model = build_model(SimpleNamespace(**{**config, **still, "text_encoder_type": str(text_dir)}))
+    return model, tokenizer
 
 
 def _masks_by_sample(

@@ -125,8 +125,9 @@ def load_network(path: Path) -> Pipeline:
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
+        low_cpu_mem_usage=False,  # the other way needs accelerate, and warns without it
         dtype=torch.float16 if device().type == "cuda" else torch.float32,
     )
     for network in (pipeline.vae, pipeline.unet, pipeline.text_encoder):
-        network.eval().requires_grad_(False)
+        network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
     return pipeline.to(device())

@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
-from segment_anything import sam_model_registry  # type: ignore[import-untyped]  # no stubs
-from segment_anything.modeling import (  # type: ignore[import-untyped]  # no stubs
+from segment_anything import sam_model_registry
+from segment_anything.modeling import (
     ImageEncoderViT,
     MaskDecoder,
     PromptEncoder,
     Sam,
     TwoWayTransformer,
 )
-from segment_anything.utils.transforms import ResizeLongestSide  # type: ignore[import-untyped]  # no stubs
+from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor, nn
 
 from pipelines.errors import InfrastructureError

@@ -32,7 +32,9 @@ def letterbox(rgb: NDArray[np.uint8], side_px: int) -> tuple[NDArray[np.uint8], 
     """
     height, width = rgb.shape[:2]
     if not height or not width:
-        raise ValueError(f"a picture of {width} x {height} pixels cannot be fitted into a square; expected at least 1 x 1")
+        raise ValueError(
+            f"a picture of {width} x {height} pixels cannot be fitted into a square; expected at least 1 x 1"
+        )
     scale = side_px / max(height, width)
     size_wh = max(1, round(width * scale)), max(1, round(height * scale))
     square = np.full((side_px, side_px, 3), GREY, np.uint8)

@@ -89,7 +89,9 @@ def _write_truncated(folder: Path, number: int, seed: int) -> dict[str, Any]:
     return _row(number, name, shown.category, *_another_look(shown, rng), rng)
 
 
-def _picture_of_a_product(first_seed: int, size_wh: tuple[int, int], rng: np.random.Generator) -> tuple[Scene, SceneObject]:
+def _picture_of_a_product(
+    first_seed: int, size_wh: tuple[int, int], rng: np.random.Generator
+) -> tuple[Scene, SceneObject]:
     """The first scene from a seed on in which a product is large enough, and one of those products.
 
     A category that stands in the picture twice is passed over, since its name alone would not say which is meant.
@@ -97,7 +99,9 @@ def _picture_of_a_product(first_seed: int, size_wh: tuple[int, int], rng: np.ran
     for seed in range(first_seed, first_seed + 100):
         drawn = scene(seed, size_wh)
         names = [thing.category for thing in drawn.objects]
-        fitting = [thing for thing in drawn.objects if thing.mask.mean() >= MIN_SHARE and names.count(thing.category) == 1]
+        fitting = [
+            thing for thing in drawn.objects if thing.mask.mean() >= MIN_SHARE and names.count(thing.category) == 1
+        ]
         if fitting:
             return drawn, fitting[rng.integers(len(fitting))]
     raise RuntimeError(f"none of the scenes {first_seed} to {first_seed + 99} shows a product on {MIN_SHARE:.0%} of it")
@@ -130,7 +134,15 @@ def _another_look(shown: SceneObject, rng: np.random.Generator) -> tuple[str, st
 def _row(number: int, image: str, category: str, colour: str, pattern: str, rng: np.random.Generator) -> dict[str, Any]:
     title = f"{colour} {category}" if pattern == "plain" else f"{pattern} {colour} {category}"
     price = round(float(rng.uniform(9, 199))) + 0.99
-    return {"sku": _sku(number), "image": image, "category": category, "colour": colour, "pattern": pattern, "title": title.capitalize(), "price": price}
+    return {
+        "sku": _sku(number),
+        "image": image,
+        "category": category,
+        "colour": colour,
+        "pattern": pattern,
+        "title": title.capitalize(),
+        "price": price,
+    }
 
 
 def _sku(number: int) -> str:

@@ -179,13 +179,22 @@ def _rasterise(shape: Shape, size_hw: tuple[int, int], scale: float) -> _Drawn |
     line_px = max(fine, round(scale * fine / 180))
     for line in shape.lines:
         pen.line(at(line), fill=255, width=line_px, joint="curve")
-    outline = Image.eval(alpha.reduce(fine).filter(ImageFilter.BoxBlur(float(max(0.6, scale / 250)))), lambda value: 255 - value)
+    outline = Image.eval(
+        alpha.reduce(fine).filter(ImageFilter.BoxBlur(float(max(0.6, scale / 250)))), lambda value: 255 - value
+    )
     covered = np.asarray(alpha.reduce(fine), np.float32) / 255
     edge = np.clip(np.asarray(outline, np.float32) / 140, 0, 1) * (covered > 0.2)
     return _Drawn(covered, np.maximum(edge, np.asarray(ink.reduce(fine), np.float32) / 255), int(left), int(top))
 
 
-def _placed(shape: Shape, rng: np.random.Generator, scale: float, move_xy: tuple[float, float], squeeze: float = 1.0, flip: bool = False) -> Shape:
+def _placed(
+    shape: Shape,
+    rng: np.random.Generator,
+    scale: float,
+    move_xy: tuple[float, float],
+    squeeze: float = 1.0,
+    flip: bool = False,
+) -> Shape:
     """A shape in pixels: jittered a little, squeezed about its middle, mirrored, scaled and moved."""
     jitter = {point: rng.uniform(-0.005, 0.005, 2) for fill in shape.fills for point in fill}
 

@@ -21,7 +21,7 @@ COLOURS: Final = {
 }
 PATTERNS: Final = ("plain", "striped", "dotted", "checked")
 BACKGROUNDS: Final = ("studio", "gradient", "wood", "wall", "sky")
-# The second ink of a pattern goes by the colour's name, not by its jitter, so that a colour and a pattern name one look.
+# A pattern's second ink goes by the colour's name, not by its jitter: a colour and a pattern name one look.
 TAKES_DARK_INK: Final = frozenset({"yellow", "pink", "white"})
 DARK_INK: Final = (52, 52, 60)
 LIGHT_INK: Final = (248, 248, 243)
@@ -30,7 +30,9 @@ COLOUR_JITTER: Final = 10
 Pixels = NDArray[np.float32]
 
 
-def product_texture(size_wh: tuple[int, int], colour: str, pattern: str, period_px: float, rng: np.random.Generator) -> Pixels:
+def product_texture(
+    size_wh: tuple[int, int], colour: str, pattern: str, period_px: float, rng: np.random.Generator
+) -> Pixels:
     """A product's surface (H, W, 3), 0 to 255: its colour, its pattern of about `period_px`, and soft shading."""
     width, height = size_wh
     base = np.array(COLOURS[colour], np.float32) + rng.uniform(-COLOUR_JITTER, COLOUR_JITTER, 3).astype(np.float32)
@@ -65,7 +67,7 @@ def background(name: str, size_wh: tuple[int, int], rng: np.random.Generator) ->
 
 
 def grain(size_wh: tuple[int, int], rng: np.random.Generator) -> Pixels:
-    """Fine sensor noise (H, W, 1): one small tile repeated, since drawing it for every pixel would cost more than the rest."""
+    """Fine sensor noise (H, W, 1): a small tile repeated; drawn for every pixel it would cost more than the rest."""
     tile = rng.normal(0, 1.3, (128, 128, 1)).astype(np.float32)
     return np.tile(tile, (-(-size_wh[1] // 128), -(-size_wh[0] // 128), 1))[: size_wh[1], : size_wh[0]]
 
@@ -100,7 +102,9 @@ def _wall(x: Pixels, y: Pixels, rng: np.random.Generator) -> Pixels:
 
 def _sky(x: Pixels, y: Pixels, rng: np.random.Generator) -> Pixels:
     down = (y / y.max() + 0 * x)[..., None]
-    clouds = np.asarray(Image.fromarray(rng.uniform(0, 1, (4, 5)).astype(np.float32)).resize((x.size, y.size), Image.Resampling.BICUBIC))
+    clouds = np.asarray(
+        Image.fromarray(rng.uniform(0, 1, (4, 5)).astype(np.float32)).resize((x.size, y.size), Image.Resampling.BICUBIC)
+    )
     air = np.array([140, 190, 235]) + np.array([50, 32, 12]) * down + 45 * np.clip(clouds - 0.55, 0, 1)[..., None]
     ground = np.array([212, 193, 150]) * rng.uniform(0.85, 1.08) * (1 - 0.15 * (down - 0.7))
     return np.where(down > rng.uniform(0.62, 0.82), ground, air)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -81,4 +82,5 @@ def _flat(nested: Sequence[Sequence[Element]]) -> list[Element]:
 
 
 def _split(flat: NDArray[np.float32], like: Sequence[Sequence[Element]]) -> list[NDArray[np.float32]]:
-    return np.split(flat, np.cumsum([len(inner) for inner in like])[:-1])
+    ends = np.cumsum([0, *(len(inner) for inner in like)])
+    return [flat[start:end] for start, end in pairwise(ends)]

@@ -10,14 +10,21 @@ from typing import Final
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, GroundingDinoConfig, GroundingDinoForObjectDetection, GroundingDinoImageProcessor, GroundingDinoProcessor, SwinConfig
+from transformers import (
+    BertConfig,
+    GroundingDinoConfig,
+    GroundingDinoForObjectDetection,
+    GroundingDinoImageProcessor,
+    GroundingDinoProcessor,
+    SwinConfig,
+)
 
+from pipelines.sample.shapes import CATEGORIES
+from pipelines.sample.textures import COLOURS
 from pipelines.training.examples import SMALL_PX, Example, Examples
 from pipelines.training.loop import device, load_ema
 from pipelines.training.matching import Targets, set_loss
 from pipelines.training.words import DETECTOR_IDS, detector_phrase, detector_tokenizer
-from pipelines.sample.shapes import CATEGORIES
-from pipelines.sample.textures import COLOURS
 
 WIDTH: Final = 64
 MAX_TEXT: Final = 64
@@ -28,9 +35,15 @@ PROPOSALS_A_PRODUCT: Final = 4
 
 
 def detector_config() -> GroundingDinoConfig:
-    """Swin with strides 8, 16 and 32, a two-layer BERT, two encoder and three decoder layers of width 64, 20 queries."""
+    """Swin at strides 8, 16 and 32; a two-layer BERT; two encoder and three decoder layers of width 64; 20 queries."""
     vision = SwinConfig(
-        image_size=SMALL_PX, embed_dim=32, depths=[1, 2, 2, 1], num_heads=[2, 4, 4, 8], window_size=4, drop_path_rate=0.0, out_features=["stage2", "stage3", "stage4"]
+        image_size=SMALL_PX,
+        embed_dim=32,
+        depths=[1, 2, 2, 1],
+        num_heads=[2, 4, 4, 8],
+        window_size=4,
+        drop_path_rate=0.0,
+        out_features=["stage2", "stage3", "stage4"],
     )
     text = BertConfig(
         vocab_size=max(DETECTOR_IDS.values()) + 1,
@@ -77,9 +90,15 @@ class DetectorLearner:
         self.models = nn.ModuleDict({"detector": GroundingDinoForObjectDetection(detector_config())}).to(device())
 
     def loss(self, rng: np.random.Generator, progress: float) -> Tensor:
+        """See `Learner.loss`."""
         scenes = rng.integers(len(self.examples.of_scene), size=self.batch)
-        pictures = as_pixels(self.examples.arrays["small_scenes"][scenes] * rng.uniform(0.88, 1.08, (self.batch, 1, 1, 1)))
-        prompts, targets = zip(*(self._prompt([self.examples.objects[k] for k in self.examples.of_scene[row]], rng) for row in scenes), strict=True)
+        pictures = as_pixels(
+            self.examples.arrays["small_scenes"][scenes] * rng.uniform(0.88, 1.08, (self.batch, 1, 1, 1))
+        )
+        prompts, targets = zip(
+            *(self._prompt([self.examples.objects[k] for k in self.examples.of_scene[row]], rng) for row in scenes),
+            strict=True,
+        )
         ids, attention = self._padded(prompts)
         layers, proposals = every_layer(self.models["detector"], pictures, ids, attention)
         text_mask = torch.zeros(self.batch, MAX_TEXT, dtype=torch.bool, device=ids.device)
@@ -90,7 +109,7 @@ class DetectorLearner:
         return total
 
     def _prompt(self, objects: list[Example], rng: np.random.Generator) -> tuple[list[int], Targets]:
-        """Phrases as token ids, and for each product that one of them names: its box and the tokens that should fire."""
+        """Phrases as token ids, and for each product that one of them names, its box and the tokens to fire."""
         ids, named = [DETECTOR_IDS["[CLS]"]], np.zeros((len(objects), MAX_TEXT), np.float32)
         for phrase in _phrases(objects, rng):
             words = phrase.split()
@@ -101,7 +120,9 @@ class DetectorLearner:
         some = named.any(1)
         boxes = np.array([one.box_xyxy for one in objects], np.float32).reshape(-1, 4)
         centred = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], 1)
-        return [*ids, DETECTOR_IDS["[SEP]"]], Targets(torch.from_numpy(named[some]).to(device()), torch.from_numpy(centred[some]).to(device()))
+        return [*ids, DETECTOR_IDS["[SEP]"]], Targets(
+            torch.from_numpy(named[some]).to(device()), torch.from_numpy(centred[some]).to(device())
+        )
 
     def _padded(self, prompts: tuple[list[int], ...]) -> tuple[Tensor, Tensor]:
         longest = max(map(len, prompts))
@@ -128,19 +149,23 @@ def _phrases(objects: list[Example], rng: np.random.Generator) -> list[str]:
 
 
 def as_pixels(pictures: np.ndarray) -> Tensor:
-    """(N, 128, 128, 3) of 0 to 255 -> (N, 3, 128, 128), normalised as `preprocessor_config.json` says, on the device."""
+    """(N, 128, 128, 3) of 0 to 255 -> (N, 3, 128, 128), normalised as the exported processor does, on the device."""
     scaled = (np.clip(pictures, 0, 255) / 255 - np.array(PIXEL_MEAN)) / np.array(PIXEL_STD)
     return torch.from_numpy(scaled.astype(np.float32)).permute(0, 3, 1, 2).contiguous().to(device())
 
 
-def every_layer(model: GroundingDinoForObjectDetection, pictures: Tensor, ids: Tensor, attention: Tensor) -> tuple[list[tuple[Tensor, Tensor]], tuple[Tensor, Tensor]]:
-    """(logits (B, Q, MAX_TEXT), boxes (B, Q, 4) centre and size in fractions) of each decoder layer, and of the encoder."""
+def every_layer(
+    model: GroundingDinoForObjectDetection, pictures: Tensor, ids: Tensor, attention: Tensor
+) -> tuple[list[tuple[Tensor, Tensor]], tuple[Tensor, Tensor]]:
+    """Logits (B, Q, MAX_TEXT) and boxes (B, Q, 4; centre and size) of each decoder layer, and those of the encoder."""
     out = model.model(pixel_values=pictures, input_ids=ids, attention_mask=attention, return_dict=True)
     text, layers = out.encoder_last_hidden_state_text, []
     for level in range(out.intermediate_hidden_states.shape[1]):
         reference = out.init_reference_points if level == 0 else out.intermediate_reference_points[:, level - 1]
         hidden = out.intermediate_hidden_states[:, level]
-        logits = model.class_embed[level](vision_hidden_state=hidden, text_hidden_state=text, text_token_mask=attention.bool())
+        logits = model.class_embed[level](
+            vision_hidden_state=hidden, text_hidden_state=text, text_token_mask=attention.bool()
+        )
         layers.append((logits, (model.bbox_embed[level](hidden) + torch.special.logit(reference, eps=1e-5)).sigmoid()))
     return layers, (out.enc_outputs_class, out.enc_outputs_coord_logits.sigmoid())
 
@@ -150,5 +175,11 @@ def export_detector(examples: Examples, folder: Path, out_dir: Path) -> None:
     learner = DetectorLearner(examples)
     load_ema(folder, learner.models)
     learner.models["detector"].half().save_pretrained(out_dir)
-    image_processor = GroundingDinoImageProcessor(do_resize=False, do_pad=False, size={"height": SMALL_PX, "width": SMALL_PX}, image_mean=PIXEL_MEAN, image_std=PIXEL_STD)
+    image_processor = GroundingDinoImageProcessor(
+        do_resize=False,
+        do_pad=False,
+        size={"height": SMALL_PX, "width": SMALL_PX},
+        image_mean=PIXEL_MEAN,
+        image_std=PIXEL_STD,
+    )
     GroundingDinoProcessor(image_processor, detector_tokenizer()).save_pretrained(out_dir)

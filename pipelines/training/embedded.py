@@ -26,14 +26,19 @@ from pipelines.training.segmenter import SegmenterLearner, export_segmenter
 from pipelines.training.vae import VaeLearner, export_vae
 
 DEFAULT_MINUTES: Final = {"vae": 22.0, "detector": 15.0, "segmenter": 7.0, "encoder": 6.0, "painter": 60.0}
-LATENT_MINUTES: Final = 10.0
+LATENT_MINUTES: Final = 6.0
 SCENES: Final = 7000
 EMBEDDED_DIR: Final = Path(pipelines.embedded.__path__[0])
 _log = logging.getLogger(__name__)
 
 
 def train(
-    parts: Sequence[str], work_dir: Path, minutes: float | None = None, out_dir: Path = EMBEDDED_DIR, scenes: int = SCENES, max_steps: int | None = None
+    parts: Sequence[str],
+    work_dir: Path,
+    minutes: float | None = None,
+    out_dir: Path = EMBEDDED_DIR,
+    scenes: int = SCENES,
+    max_steps: int | None = None,
 ) -> None:
     """Train parts in turn and export each.
 
@@ -64,7 +69,7 @@ def train(
 
 
 def export(part: str, work_dir: Path, out_dir: Path = EMBEDDED_DIR) -> None:
-    """Write a part's averaged weights, in fp16, from its checkpoint. The autoencoder travels inside the painter's folder."""
+    """Write a part's averaged weights in fp16 from its checkpoint; the autoencoder goes into the painter's folder."""
     examples = Examples(work_dir / "examples")
     if part == "vae":
         export_vae(examples, work_dir / "vae", work_dir / "vae" / "export")

@@ -22,9 +22,17 @@ TEMPLATES: Final = ("a {}", "a {}", "{}", "a photo of a {}", "the {}", "product 
 
 
 def encoder_config() -> CLIPConfig:
-    """Patches of 16 of a 128-pixel picture; four vision layers and two text layers of width 96; 96 shared dimensions."""
+    """Patches of 16 of a 128-pixel picture; four vision and two text layers of width 96; 96 shared dimensions."""
     text = {**text_config().to_dict(), "hidden_size": 96, "intermediate_size": 192, "projection_dim": 96}
-    vision = {"image_size": SMALL_PX, "patch_size": 16, "hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 4, "num_attention_heads": 4, "projection_dim": 96}
+    vision = {
+        "image_size": SMALL_PX,
+        "patch_size": 16,
+        "hidden_size": 96,
+        "intermediate_size": 384,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "projection_dim": 96,
+    }
     return CLIPConfig(text_config=text, vision_config=vision, projection_dim=96)
 
 
@@ -44,12 +52,18 @@ class EncoderLearner:
         self.models = nn.ModuleDict({"encoder": CLIPModel(encoder_config())}).to(device())
 
     def loss(self, rng: np.random.Generator, progress: float) -> Tensor:
+        """See `Learner.loss`."""
         objects = [self.examples.objects[number] for number in rng.choice(self.examples.with_crop, self.batch)]
         words = [_words(one, rng) for one in objects]
         captions = [str(rng.choice(TEMPLATES)).format(" ".join(said)) for said in words]
-        ids = self.tokenizer(captions, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt").to(device())
+        ids = self.tokenizer(
+            captions, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
+        ).to(device())
         out = self.models["encoder"](pixel_values=as_pixels(self._pictures(objects, rng)), **ids)
-        true = torch.tensor([[set(said) <= {one.category, one.colour, one.pattern} for said in words] for one in objects], device=device())
+        true = torch.tensor(
+            [[set(said) <= {one.category, one.colour, one.pattern} for said in words] for one in objects],
+            device=device(),
+        )
         true.fill_diagonal_(False)
         logits = out.logits_per_image.float().masked_fill(true, float("-inf"))
         targets = torch.arange(self.batch, device=device())
@@ -76,7 +90,7 @@ def _words(one: Example, rng: np.random.Generator) -> list[str]:
 
 
 def as_pixels(pictures: np.ndarray) -> Tensor:
-    """(N, 128, 128, 3) of 0 to 255 -> (N, 3, 128, 128), normalised as `preprocessor_config.json` says, on the device."""
+    """(N, 128, 128, 3) of 0 to 255 -> (N, 3, 128, 128), normalised as the exported processor does, on the device."""
     scaled = (np.clip(pictures, 0, 255) / 255 - np.array(PIXEL_MEAN)) / np.array(PIXEL_STD)
     return torch.from_numpy(scaled.astype(np.float32)).permute(0, 3, 1, 2).contiguous().to(device())
 
@@ -88,4 +102,6 @@ def export_encoder(folder: Path, out_dir: Path) -> None:
     models["encoder"].half().save_pretrained(out_dir)
     painter_tokenizer().save_pretrained(out_dir)
     size = {"height": SMALL_PX, "width": SMALL_PX}
-    CLIPImageProcessorPil(do_resize=False, do_center_crop=False, size=size, crop_size=size, image_mean=PIXEL_MEAN, image_std=PIXEL_STD).save_pretrained(out_dir)
+    CLIPImageProcessorPil(
+        do_resize=False, do_center_crop=False, size=size, crop_size=size, image_mean=PIXEL_MEAN, image_std=PIXEL_STD
+    ).save_pretrained(out_dir)

@@ -60,7 +60,8 @@ class Examples:
         for number, one in enumerate(self.objects):
             self.of_scene[one.scene].append(number)
         self.arrays: dict[str, NDArray[np.uint8]] = {
-            name: np.memmap(folder / f"{name}.u8", np.uint8, "r", shape=(index["counts"][name], *shape)) for name, shape in LAYOUT.items()
+            name: np.memmap(folder / f"{name}.u8", np.uint8, "r", shape=(index["counts"][name], *shape))
+            for name, shape in LAYOUT.items()
         }
         self.with_crop = [number for number, one in enumerate(self.objects) if one.crop is not None]
 
@@ -80,14 +81,19 @@ def example_size(seed: int) -> tuple[int, int]:
 
 
 def render_examples(folder: Path, count: int, first_seed: int = TRAINING_SEED) -> Examples:
-    """Render `count` scenes with two processes, or open them if that was done before; an unfinished set is begun anew."""
+    """Render `count` scenes with two processes, or open them if that is done; an unfinished set is begun anew."""
     if not (folder / "index.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         objects: list[dict[str, object]] = []
         counts = dict.fromkeys(LAYOUT, 0)
         with ProcessPoolExecutor(2) as pool:
-            for done, (arrays, found) in enumerate(pool.map(partial(_chunk, end=first_seed + count), range(first_seed, first_seed + count, CHUNK))):
-                objects += ({**one, "scene": one["scene"] + counts["scenes"], "crop": _moved(one["crop"], counts["crops"])} for one in found)
+            for done, (arrays, found) in enumerate(
+                pool.map(partial(_chunk, end=first_seed + count), range(first_seed, first_seed + count, CHUNK))
+            ):
+                objects += (
+                    {**one, "scene": one["scene"] + counts["scenes"], "crop": _moved(one["crop"], counts["crops"])}
+                    for one in found
+                )
                 for name, array in arrays.items():
                     counts[name] += len(array)
                     with (folder / f"{name}.u8").open("ab" if done else "wb") as file:
@@ -117,13 +123,23 @@ def _chunk(first: int, end: int) -> tuple[dict[str, NDArray[np.uint8]], list[dic
             rows["scene_masks"].append(np.packbits(letterbox_mask(thing.mask, SIDE_PX)))
             for name, array in _crops(drawn, thing) if crop is not None else ():
                 rows[name].append(array)
-    return {name: np.stack(some) if some else np.empty((0, *LAYOUT[name]), np.uint8) for name, some in rows.items()}, objects
+    return {
+        name: np.stack(some) if some else np.empty((0, *LAYOUT[name]), np.uint8) for name, some in rows.items()
+    }, objects
 
 
 def _example(thing: SceneObject, scene_row: int, crop: int | None) -> Example:
     longest = max(thing.mask.shape)
     left, top, right, bottom = (float(side) / longest for side in thing.box_xyxy)
-    return Example(scene_row, thing.category, thing.colour, thing.pattern, (left, top, right, bottom), float(thing.mask.mean()), crop)
+    return Example(
+        scene_row,
+        thing.category,
+        thing.colour,
+        thing.pattern,
+        (left, top, right, bottom),
+        float(thing.mask.mean()),
+        crop,
+    )
 
 
 def _crops(drawn: Scene, thing: SceneObject) -> Iterator[tuple[str, NDArray[np.uint8]]]:
@@ -134,9 +150,11 @@ def _crops(drawn: Scene, thing: SceneObject) -> Iterator[tuple[str, NDArray[np.u
 
 
 def letterbox_mask(mask: NDArray[np.bool_], side_px: int) -> NDArray[np.bool_]:
-    """A mask as `letterbox` shows its picture: (side_px, side_px), True where half or more of a pixel is; False beyond."""
+    """A mask as `letterbox` shows its picture: (side_px, side_px), True where half of a pixel is; False beyond."""
     scale = side_px / max(mask.shape)
     size_wh = max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale))
     square = np.zeros((side_px, side_px), bool)
-    square[: size_wh[1], : size_wh[0]] = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size_wh, Image.Resampling.BILINEAR)) >= 128
+    square[: size_wh[1], : size_wh[0]] = (
+        np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size_wh, Image.Resampling.BILINEAR)) >= 128
+    )
     return square

@@ -41,7 +41,7 @@ class Latents:
 
 
 def encode_latents(examples: Examples, vae: AutoencoderKL, folder: Path, minutes: float) -> Latents:
-    """Encode crops in a fixed random order until the minutes are over or all are done; a later call goes on from there."""
+    """Encode crops in a fixed random order until the minutes are over or all are done; a later call goes on."""
     folder.mkdir(parents=True, exist_ok=True)
     order = np.random.default_rng(SEED).permutation(examples.with_crop)
     started = logged = time.monotonic()
@@ -63,7 +63,9 @@ def load_latents(folder: Path) -> Latents:
     """Open what `encode_latents` has done so far."""
     chunks = [torch.load(path, weights_only=True) for path in sorted(folder.glob("*.pt"))]
     joined = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
-    return Latents(joined["pictures"], joined["masked"], joined["masks"], joined["objects"].numpy(), joined["named"].numpy())
+    return Latents(
+        joined["pictures"], joined["masked"], joined["masks"], joined["objects"].numpy(), joined["named"].numpy()
+    )
 
 
 @torch.no_grad()
@@ -96,14 +98,21 @@ def repaint_mask(shown: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[
     """A mask as users make them (H, W): the object grown by 2 to 12 pixels, its box, or any box."""
     kind = rng.random()
     if kind < 0.65:
-        return np.asarray(distance_transform_edt(~shown) <= rng.uniform(2, 12))
+        return grown(shown, rng.uniform(2, 12))
     boxed = np.zeros_like(shown)
     rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
     if kind < 0.85 and rows.size:
         grow = rng.integers(0, 13, 4)
-        boxed[max(0, rows[0] - grow[0]) : rows[-1] + 1 + grow[1], max(0, columns[0] - grow[2]) : columns[-1] + 1 + grow[3]] = True
+        boxed[
+            max(0, rows[0] - grow[0]) : rows[-1] + 1 + grow[1], max(0, columns[0] - grow[2]) : columns[-1] + 1 + grow[3]
+        ] = True
         return boxed
     height, width = rng.integers(32, 160, 2)
     top, left = rng.integers(0, shown.shape[0] - height), rng.integers(0, shown.shape[1] - width)
     boxed[top : top + height, left : left + width] = True
     return boxed
+
+
+def grown(mask: NDArray[np.bool_], by_px: float) -> NDArray[np.bool_]:
+    """A mask (H, W) and all pixels at most `by_px` from it; an empty one stays empty."""
+    return np.asarray(distance_transform_edt(~mask) <= by_px) if mask.any() else mask.copy()

@@ -42,7 +42,11 @@ def device() -> torch.device:
 
 
 def train(
-    learner: Learner, folder: Path, minutes: float, max_steps: int | None = None, on_save: Callable[[], None] | None = None
+    learner: Learner,
+    folder: Path,
+    minutes: float,
+    max_steps: int | None = None,
+    on_save: Callable[[], None] | None = None,
 ) -> int:
     """Train until `minutes` of training in all are spent, counted over every earlier run that left a checkpoint here.
 
@@ -58,15 +62,26 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     parameters = list(learner.models.parameters())
-    optimizer = torch.optim.AdamW(parameters, learner.learning_rate, betas=(0.9, 0.99), weight_decay=learner.weight_decay)
+    optimizer = torch.optim.AdamW(
+        parameters, learner.learning_rate, betas=(0.9, 0.99), weight_decay=learner.weight_decay
+    )
     ema = EMAModel(parameters, decay=learner.ema_decay, foreach=True)
     state = _resume(folder, learner.models, optimizer, ema)
     factor = _schedule(learner.schedule, optimizer)
     step, losses, spent_s = state["step"], state["losses"], state["seconds"]
     started = logged = saved = time.monotonic()
-    _log.info("%s: %.2f M parameters, step %d, %.1f of %.1f min", folder.name, sum(p.numel() for p in parameters) / 1e6, step, spent_s / 60, minutes)
+    _log.info(
+        "%s: %.2f M parameters, step %d, %.1f of %.1f min",
+        folder.name,
+        sum(p.numel() for p in parameters) / 1e6,
+        step,
+        spent_s / 60,
+        minutes,
+    )
     learner.models.train()
-    while (progress := (spent_s + time.monotonic() - started) / (60 * minutes)) < 1 and (max_steps is None or step < max_steps):
+    while (progress := (spent_s + time.monotonic() - started) / (60 * minutes)) < 1 and (
+        max_steps is None or step < max_steps
+    ):
         for group in optimizer.param_groups:
             group["lr"] = learner.learning_rate * factor(progress)
         losses.append(_step(learner, step, progress, parameters, optimizer))
@@ -96,7 +111,9 @@ def load_ema(folder: Path, models: nn.ModuleDict) -> None:
     models.eval()
 
 
-def _step(learner: Learner, step: int, progress: float, parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer) -> float:
+def _step(
+    learner: Learner, step: int, progress: float, parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer
+) -> float:
     # The step's number seeds it, so a run that was taken up again draws what an unbroken one would have drawn.
     torch.manual_seed(SEED + step)
     with torch.autocast(device().type, dtype=torch.bfloat16, enabled=learner.autocast):
@@ -128,10 +145,23 @@ def _resume(folder: Path, models: nn.ModuleDict, optimizer: torch.optim.Optimize
 
 
 def _save(
-    folder: Path, models: nn.ModuleDict, optimizer: torch.optim.Optimizer, ema: EMAModel, step: int, losses: list[float], seconds: float
+    folder: Path,
+    models: nn.ModuleDict,
+    optimizer: torch.optim.Optimizer,
+    ema: EMAModel,
+    step: int,
+    losses: list[float],
+    seconds: float,
 ) -> None:
     averaged = ema.state_dict()
-    state = {"models": models.state_dict(), "optimizer": optimizer.state_dict(), "ema": averaged, "step": step, "losses": losses, "seconds": seconds}
+    state = {
+        "models": models.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "ema": averaged,
+        "step": step,
+        "losses": losses,
+        "seconds": seconds,
+    }
     torch.save(state, folder / "checkpoint.pt.part")
     os.replace(folder / "checkpoint.pt.part", folder / "checkpoint.pt")
     _draw_losses(folder / "loss.png", losses, seconds)

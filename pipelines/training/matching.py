@@ -22,13 +22,15 @@ FOCAL_GAMMA: Final = 2.0
 
 @dataclass(frozen=True)
 class Targets:
-    """The products to find in one picture: which text tokens name them (N, T), and their boxes (N, 4), centre and size."""
+    """The products to find in a picture: which text tokens name them (N, T); their boxes (N, 4), centre and size."""
 
     tokens: Tensor
     boxes_cxcywh: Tensor
 
 
-def set_loss(logits: Tensor, boxes_cxcywh: Tensor, targets: Sequence[Targets], text_mask: Tensor, times: int = 1) -> Tensor:
+def set_loss(
+    logits: Tensor, boxes_cxcywh: Tensor, targets: Sequence[Targets], text_mask: Tensor, times: int = 1
+) -> Tensor:
     """The loss of one layer's predictions, divided by the number of matches.
 
     Args:
@@ -49,7 +51,12 @@ def set_loss(logits: Tensor, boxes_cxcywh: Tensor, targets: Sequence[Targets], t
         found, meant = _match(logits[row].detach(), boxes_cxcywh[row].detach(), one, times)
         wanted[row, found] = one.tokens[meant]
         distance = distance + (boxes_cxcywh[row, found] - one.boxes_cxcywh[meant]).abs().sum()
-        overlap = overlap + (1 - generalized_box_iou(_corners(boxes_cxcywh[row, found]), _corners(one.boxes_cxcywh[meant])).diag()).sum()
+        overlap = (
+            overlap
+            + (
+                1 - generalized_box_iou(_corners(boxes_cxcywh[row, found]), _corners(one.boxes_cxcywh[meant])).diag()
+            ).sum()
+        )
     focal = (_focal(logits, wanted) * text_mask[:, None]).sum()
     return (CLASS_WEIGHT * focal + BOX_WEIGHT * distance + GIOU_WEIGHT * overlap) / count
 
@@ -61,7 +68,11 @@ def _match(logits: Tensor, boxes: Tensor, targets: Targets, times: int) -> tuple
     silent = (1 - FOCAL_ALPHA) * probability**FOCAL_GAMMA * -(1 - probability + 1e-8).log()
     naming = (fires - silent) @ (targets.tokens / targets.tokens.sum(1, keepdim=True)).T
     distance = torch.cdist(boxes, targets.boxes_cxcywh, p=1)
-    cost = CLASS_WEIGHT * naming + BOX_WEIGHT * distance - GIOU_WEIGHT * generalized_box_iou(_corners(boxes), _corners(targets.boxes_cxcywh))
+    cost = (
+        CLASS_WEIGHT * naming
+        + BOX_WEIGHT * distance
+        - GIOU_WEIGHT * generalized_box_iou(_corners(boxes), _corners(targets.boxes_cxcywh))
+    )
     found, meant = linear_sum_assignment(cost.repeat(1, times).cpu().numpy())
     return torch.as_tensor(found), torch.as_tensor(meant) % len(targets.boxes_cxcywh)
 

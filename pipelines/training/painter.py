@@ -75,8 +75,11 @@ class PainterLearner:
         self.models = painter_models()
 
     def loss(self, rng: np.random.Generator, progress: float) -> Tensor:
+        """See `Learner.loss`."""
         rows = rng.integers(len(self.latents.objects), size=self.batch)
-        clean, masked, mask = (some[rows].float().to(device()) for some in (self.latents.pictures, self.latents.masked, self.latents.masks))
+        clean, masked, mask = (
+            some[rows].float().to(device()) for some in (self.latents.pictures, self.latents.masked, self.latents.masks)
+        )
         steps = _time_steps(rng, self.batch).to(device())
         noise = torch.randn_like(clean)
         noisy = self.noise.add_noise(clean, noise, steps)
@@ -91,7 +94,9 @@ class PainterLearner:
         for row in rows:
             one = self.examples.objects[self.latents.objects[row]]
             prompts.append(paint_prompt(one.category, one.colour, one.pattern, rng) if self.latents.named[row] else "")
-        return self.tokenizer(prompts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt").input_ids.to(device())
+        return self.tokenizer(
+            prompts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
+        ).input_ids.to(device())
 
 
 def painter_models() -> nn.ModuleDict:

@@ -30,7 +30,12 @@ CONFIG: Final[dict[str, Any]] = {
         "window_size": 8,
         "global_attn_indexes": [2],
     },
-    "prompt_encoder": {"embed_dim": 64, "image_embedding_size": [32, 32], "input_image_size": [SIDE_PX, SIDE_PX], "mask_in_chans": 16},
+    "prompt_encoder": {
+        "embed_dim": 64,
+        "image_embedding_size": [32, 32],
+        "input_image_size": [SIDE_PX, SIDE_PX],
+        "mask_in_chans": 16,
+    },
     "transformer": {"depth": 2, "embedding_dim": 64, "mlp_dim": 256, "num_heads": 4},
     "mask_decoder": {"num_multimask_outputs": 3, "transformer_dim": 64, "iou_head_depth": 3, "iou_head_hidden_dim": 64},
     # The padding is 0 after normalisation, so a mean of 128 makes it the mid-grey of `letterbox`.
@@ -45,13 +50,15 @@ POINT_SHARE: Final = 0.15
 def build_sam(config: Mapping[str, Any]) -> Sam:
     """A Sam with the constructor numbers of `config.json`, weights not loaded."""
     encoder = ImageEncoderViT(norm_layer=partial(nn.LayerNorm, eps=1e-6), **config["image_encoder"])
-    prompts = {name: tuple(value) if isinstance(value, list) else value for name, value in config["prompt_encoder"].items()}
+    prompts = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in config["prompt_encoder"].items()
+    }
     decoder = MaskDecoder(transformer=TwoWayTransformer(**config["transformer"]), **config["mask_decoder"])
     return Sam(encoder, PromptEncoder(**prompts), decoder, config["pixel_mean"], config["pixel_std"])
 
 
 class SegmenterLearner:
-    """Whole scenes and products' surroundings in turn; the best of three masks learns, and each learns how good it is."""
+    """Whole scenes and products' surroundings in turn; the best of three masks learns, each learns how good it is."""
 
     learning_rate = 8e-4
     weight_decay = 0.01
@@ -65,11 +72,14 @@ class SegmenterLearner:
         self.models = nn.ModuleDict({"segmenter": build_sam(CONFIG)}).to(device())
 
     def loss(self, rng: np.random.Generator, progress: float) -> Tensor:
+        """See `Learner.loss`."""
         sam = self.models["segmenter"]
         pictures, shown = zip(*(self._example(number % 2 == 0, rng) for number in range(self.batch)), strict=True)
         inputs = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().to(device())
         embeddings = sam.image_encoder((inputs - sam.pixel_mean) / sam.pixel_std)
-        losses = [self._prompted(embedding[None], masks, rng) for embedding, masks in zip(embeddings, shown, strict=True)]
+        losses = [
+            self._prompted(embedding[None], masks, rng) for embedding, masks in zip(embeddings, shown, strict=True)
+        ]
         return torch.cat(losses).mean()
 
     def _example(self, whole: bool, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +98,9 @@ class SegmenterLearner:
         sam = self.models["segmenter"]
         if rng.random() < POINT_SHARE:
             points = torch.from_numpy(np.stack([point_inside(mask, rng) for mask in masks])).to(device())
-            sparse, dense = sam.prompt_encoder(points=(points[:, None], torch.ones(len(points), 1, device=device())), boxes=None, masks=None)
+            sparse, dense = sam.prompt_encoder(
+                points=(points[:, None], torch.ones(len(points), 1, device=device())), boxes=None, masks=None
+            )
         else:
             boxes = torch.from_numpy(np.stack([jittered_box(mask, rng) for mask in masks])).to(device())
             sparse, dense = sam.prompt_encoder(points=None, boxes=boxes, masks=None)
@@ -136,4 +148,7 @@ def export_segmenter(folder: Path, out_dir: Path) -> None:
     out_dir.mkdir(parents=True, exist_ok=True)
     (out_dir / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
     # Float16 holds the random position frequencies and every weight to three digits; use is in fp32.
-    save_file({name: value.half().contiguous() for name, value in models["segmenter"].state_dict().items()}, out_dir / "model.safetensors")
+    save_file(
+        {name: value.half().contiguous() for name, value in models["segmenter"].state_dict().items()},
+        out_dir / "model.safetensors",
+    )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipelines.training.colour_start import start_as_colours
 from pipelines.training.examples import SIDE_PX, Examples
 from pipelines.training.loop import device, load_ema
 
@@ -32,7 +33,7 @@ CHROMA_WEIGHT: Final = 4.0
 class VaeLearner:
     """Crops of 128 pixels first, whole pictures from 55 % on; parts are blanked as inpainting blanks them."""
 
-    learning_rate = 1e-3
+    learning_rate = 1.5e-3
     weight_decay = 0.0
     schedule = "cosine"
     ema_decay = 0.998
@@ -41,17 +42,27 @@ class VaeLearner:
     def __init__(self, examples: Examples, batch: int = 8) -> None:
         self.examples = examples
         self.batch = batch
-        vae = AutoencoderKL(**CONFIG).to(device(), memory_format=torch.channels_last)
-        self.models = nn.ModuleDict({"vae": vae})
+        vae = AutoencoderKL(**CONFIG)
+        some = examples.arrays["crops"][:: max(1, len(examples.arrays["crops"]) // 64)]
+        start_as_colours(vae, as_input(some).permute(0, 2, 3, 1).reshape(-1, 3).cpu())
+        self.models = nn.ModuleDict({"vae": vae.to(device(), memory_format=torch.channels_last)})
 
     def loss(self, rng: np.random.Generator, progress: float) -> Tensor:
+        """See `Learner.loss`."""
         whole = progress > WHOLE_PICTURES_FROM
-        pictures = as_input(_pictures(self.examples, rng, max(1, self.batch // 4) if whole else self.batch, SIDE_PX if whole else SIDE_PX // 2))
+        pictures = as_input(
+            _pictures(
+                self.examples, rng, max(1, self.batch // 4) if whole else self.batch, SIDE_PX if whole else SIDE_PX // 2
+            )
+        )
         pictures = _blank_parts(pictures, rng)
         vae = self.models["vae"]
         posterior = vae.encode(pictures).latent_dist
         latents = posterior.mean + torch.randn_like(posterior.mean) * posterior.std
-        return _reconstruction_loss(vae.decode(latents).sample.float() - pictures) + 1e-5 * posterior.kl().float().mean() / latents[0].numel()
+        return (
+            _reconstruction_loss(vae.decode(latents).sample.float() - pictures)
+            + 1e-5 * posterior.kl().float().mean() / latents[0].numel()
+        )
 
 
 def as_input(pictures: NDArray[np.uint8]) -> Tensor:
@@ -88,7 +99,9 @@ def _reconstruction_loss(error: Tensor) -> Tensor:
     chroma = error - error.mean(1, keepdim=True)
     edges = (error[..., 1:] - error[..., :-1]).abs().mean() + (error[..., 1:, :] - error[..., :-1, :]).abs().mean()
     flat = functional.avg_pool2d(error, 16).abs().mean()
-    return error.pow(2).mean() + CHROMA_WEIGHT * chroma.pow(2).mean() + 0.2 * error.abs().mean() + 0.1 * edges + 0.3 * flat
+    return (
+        error.pow(2).mean() + CHROMA_WEIGHT * chroma.pow(2).mean() + 0.2 * error.abs().mean() + 0.1 * edges + 0.3 * flat
+    )
 
 
 @torch.no_grad()

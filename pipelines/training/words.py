@@ -11,7 +11,22 @@ from pipelines.sample.shapes import CATEGORIES
 from pipelines.sample.textures import BACKGROUNDS, COLOURS, PATTERNS
 
 PLURALS: Final = {one: f"{one}es" if one.endswith("s") else f"{one}s" for one in CATEGORIES if one != "trousers"}
-FILLERS: Final = tuple("a the of on in with photo studio picture product background and , .".split())
+FILLERS: Final = (
+    "a",
+    "the",
+    "of",
+    "on",
+    "in",
+    "with",
+    "photo",
+    "studio",
+    "picture",
+    "product",
+    "background",
+    "and",
+    ",",
+    ".",
+)
 WORDS: Final = tuple(dict.fromkeys((*CATEGORIES, *PLURALS.values(), *COLOURS, *PATTERNS, *BACKGROUNDS, *FILLERS)))
 MAX_TOKENS: Final = 16
 PAD, START, UNKNOWN, END = "<pad>", "<|startoftext|>", "<unk>", "<|endoftext|>"
@@ -28,36 +43,64 @@ NOISE_WORD: Final = "unknownword"
 def painter_tokenizer() -> PreTrainedTokenizerFast:
     """Whole words, lower-cased; MAX_TOKENS long; any other word is <unk>. The painter and the encoder share it."""
     return _tokenizer(
-        PAINTER_IDS, UNKNOWN, START, END, MAX_TOKENS, pad_token=PAD, bos_token=START, eos_token=END, model_input_names=["input_ids", "attention_mask"]
+        PAINTER_IDS,
+        UNKNOWN,
+        START,
+        END,
+        MAX_TOKENS,
+        pad_token=PAD,
+        bos_token=START,
+        eos_token=END,
+        model_input_names=["input_ids", "attention_mask"],
     )
 
 
 def detector_tokenizer() -> PreTrainedTokenizerFast:
     """Whole words, lower-cased, with BERT's special tokens; phrases end with a full stop."""
-    return _tokenizer(DETECTOR_IDS, "[UNK]", "[CLS]", "[SEP]", 64, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]")
+    return _tokenizer(
+        DETECTOR_IDS, "[UNK]", "[CLS]", "[SEP]", 64, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]"
+    )
 
 
-def _tokenizer(ids: Mapping[str, int], unknown: str, first: str, last: str, length: int, **names: object) -> PreTrainedTokenizerFast:
+def _tokenizer(
+    ids: Mapping[str, int], unknown: str, first: str, last: str, length: int, **names: object
+) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.WordLevel(dict(ids), unk_token=unknown))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\w+|[^\w\s]"), "removed", invert=True)
-    tokenizer.post_processor = processors.TemplateProcessing(f"{first} $A {last}", f"{first} $A {last} $B {last}", [(first, ids[first]), (last, ids[last])])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        f"{first} $A {last}", f"{first} $A {last} $B {last}", [(first, ids[first]), (last, ids[last])]
+    )
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token=unknown, model_max_length=length, **names)
 
 
 def paint_prompt(category: str, colour: str, pattern: str, rng: np.random.Generator) -> str:
-    """A prompt as people write them: mostly the whole description, sometimes a word of it, in some wrapping, or nothing.
+    """A prompt as people write it: mostly the whole description, sometimes a word of it, in some wrapping, or nothing.
 
     One in ten is empty, so that guidance has its other side; now and then a word stands in it that no one knows.
     """
     if rng.random() < 0.1:
         return ""
-    described = [word for word in (pattern if pattern != "plain" or rng.random() < 0.25 else "", colour, category) if word]
+    described = [
+        word for word in (pattern if pattern != "plain" or rng.random() < 0.25 else "", colour, category) if word
+    ]
     kept = [word for word in described if rng.random() < 0.85] or [str(rng.choice(described))]
     if rng.random() < 0.06:
         kept.insert(int(rng.integers(len(kept) + 1)), NOISE_WORD)
     phrase = " ".join(kept)
-    wrapped = rng.choice(["{}", "a {}", "a {}", "the {}", "{}, studio photo", "a photo of a {}", "product picture of a {}", "a {} on the background", "a {}."])
+    wrapped = rng.choice(
+        [
+            "{}",
+            "a {}",
+            "a {}",
+            "the {}",
+            "{}, studio photo",
+            "a photo of a {}",
+            "product picture of a {}",
+            "a {} on the background",
+            "a {}.",
+        ]
+    )
     return str(wrapped).format(phrase)
 
 

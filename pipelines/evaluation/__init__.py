@@ -1,0 +1,1 @@
+"""How anything is measured; one file a model or table."""

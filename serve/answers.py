@@ -1,0 +1,111 @@
+"""From a finished row to what the client reads."""
+
+from __future__ import annotations
+
+import base64
+from importlib.metadata import version
+from typing import Any
+
+from pipelines.models.words import unknown_words
+from pipelines.recipe import Recipe
+from pipelines.rows import FAILED, REASONS, Row
+from serve.errors import Refused
+from serve.schemas import Answer, Item, Mask, Proof, Scores, Variant
+from serve.served import Served
+
+VERSION = version("packshot")
+SAMPLE_WORLD = (
+    "These pictures come from the small embedded models, which know the drawn sample catalogue alone; "
+    "a server with other checkpoints renders photographs."
+)
+
+
+def answer(row: Row, recipe: Recipe, served: Served) -> Answer:
+    """What became of a picture.
+
+    Raises:
+        Refused: the row failed: 422 with the row's reason for a picture that cannot be used, 500 for a bug.
+    """
+    if row["status"] == FAILED:
+        raise _failed(row)
+    reason = REASONS[row["reason"]] if row["reason"] else None
+    variants = _variants(row, recipe)
+    return Answer(
+        status=row["status"],
+        reason=row["reason"],
+        sentence=reason.sentence if reason else None,
+        next_step=reason.next_step if reason else None,
+        node=row["node"],
+        item=_item(row),
+        variants=variants,
+        proof=Proof(
+            source_sha256=row.get("source_sha256"),
+            exact=recipe.deliver.exact,
+            changed_outside=row.get("changed_outside") or [None] * len(variants),
+        ),
+        recipe=recipe.name,
+        version=VERSION,
+        checkpoints=served.weights(recipe),
+        seconds=dict(row["seconds"]),
+        world="sample" if recipe.uses_embedded() else None,
+        warnings=_warnings(row, recipe),
+    )
+
+
+def _failed(row: Row) -> Refused:
+    reason = REASONS[row["reason"]]
+    if row["reason"] == "unexpected":  # its detail is a traceback, which is the log's and not the client's
+        where = f"It happened in the step {row['node']!r}."
+        return Refused(500, "unexpected", f"{reason.sentence} {where}", "Look at the server's log; please report it.")
+    message = f"{reason.sentence.removesuffix('.')}: {row['detail']}" if row["detail"] else reason.sentence
+    return Refused(422, row["reason"], message, reason.next_step)
+
+
+def _item(row: Row) -> Item:
+    mask = row.get("allow_mask_rle")
+    return Item(
+        key=row["item_key"],
+        size_wh=row.get("size_wh"),
+        boxes_xyxy=row.get("boxes_xyxy") or [],
+        box_scores=row.get("box_scores") or [],
+        box_labels=row.get("box_labels") or [],
+        mask=mask and Mask(size=mask["size"], counts=mask["counts"]),
+    )
+
+
+def _variants(row: Row, recipe: Recipe) -> list[Variant]:
+    kept = row.get("variant_kept") or []
+    files = row.get("image_files") or [None] * len(kept)
+    digests = row.get("image_sha256s") or [None] * len(kept)
+    return [
+        Variant(
+            kept=kept[variant],
+            reason=row["variant_reasons"][variant],
+            sentence=_sentence(row["variant_reasons"][variant]),
+            seed=row["variant_seeds"][variant],
+            prompt=row["paint_prompts"][variant],
+            scores=Scores(**row["variant_scores"][variant]),
+            sha256=digests[variant],
+            media_type=f"image/{recipe.deliver.format}" if files[variant] else None,
+            image=_base64(files[variant]),
+        )
+        for variant in range(len(kept))
+    ]
+
+
+def _sentence(reason: str | None) -> str | None:
+    return REASONS[reason].sentence if reason else None
+
+
+def _base64(data: bytes | None) -> str | None:
+    return None if data is None else base64.b64encode(data).decode("ascii")
+
+
+def _warnings(row: Row, recipe: Recipe) -> list[str]:
+    if not recipe.uses_embedded():
+        return []
+    texts: list[Any] = [row["find_prompt"], *row["paint_prompts"]]
+    embedded = [checkpoint for checkpoint in recipe.checkpoints().values() if checkpoint.is_embedded]
+    words = sorted({word for checkpoint in embedded for word in unknown_words(checkpoint, texts)})
+    unknown = [f"The embedded models do not know {', '.join(map(repr, words))} and ignored it."] if words else []
+    return [SAMPLE_WORLD, *unknown]

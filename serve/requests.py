@@ -1,0 +1,163 @@
+"""From what a client sends to a row and a recipe, through `catalogue.rows` like everything else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import yaml
+
+from pipelines import catalogue
+from pipelines.errors import ConfigError
+from pipelines.recipe import Recipe, parse, template_columns
+from pipelines.rows import Row
+from serve.errors import Refused
+from serve.served import Served
+
+OWN = "given_"
+"""Columns that begin so are the server's: what the request gives, as `catalogue.rows` takes it."""
+KEY, IMAGE = f"{OWN}item_key", f"{OWN}image_uri"
+MAX_RECIPE_CHARACTERS = 20_000
+FIELDS = {"prompts.find": "find", "prompts.paint": "prompt", "prompts.negative": "negative_prompt"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One picture and what to do with it; None and empty mean that the recipe decides.
+
+    `columns` are the values that templates name, as a product table would have them. `prompts` are taken in turn by the
+    variants; `seeds` are theirs, one each.
+    """
+
+    image: bytes
+    mask: bytes | None = None
+    references: tuple[bytes, ...] = ()
+    recipe: str | None = None
+    find: str | None = None
+    prompts: tuple[str, ...] = ()
+    negative_prompt: str | None = None
+    seeds: tuple[int, ...] = ()
+    variants: int | None = None
+    columns: Mapping[str, str | None] = field(default_factory=dict)
+
+
+def parse_columns(text: str | None) -> dict[str, str | None]:
+    """The `columns` field: a JSON object of texts, numbers or nulls.
+
+    Raises:
+        Refused: it is anything else, or takes a name that is the server's own.
+    """
+    if text is None or not text.strip():
+        return {}
+    hint = 'Send an object of plain values, such as {"category": "shirt", "colour": "red"}.'
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Refused(400, "bad_columns", f"`columns` is not JSON: {error}", hint) from error
+    if not isinstance(given, dict):
+        raise Refused(400, "bad_columns", f"`columns` is a JSON {type(given).__name__}; expected an object", hint)
+    for name, value in given.items():
+        if isinstance(value, list | dict):
+            raise Refused(400, "bad_columns", f"column {name!r} is a {type(value).__name__}; expected one value", hint)
+        if name.startswith(OWN):
+            message = f"column {name!r} begins with {OWN!r}, which is the server's own"
+            raise Refused(400, "bad_columns", message, "Give it another name.")
+    return {name: None if value is None else str(value) for name, value in given.items()}
+
+
+def to_row(asked: Asked, served: Served) -> tuple[Row, Recipe]:
+    """The row and the recipe that the graph is run with.
+
+    Raises:
+        Refused: the recipe cannot be, names weights that are not served here, or needs a value that was not sent.
+    """
+    try:
+        own = _recipe(asked.recipe, served)
+        served.check_weights(own)
+        recipe = parse({**_with_overrides(own, asked), "read": served.limits(own)})
+        _check_columns(recipe, asked)
+        (row,) = catalogue.rows(recipe, _table(own, asked), None)
+    except ConfigError as error:
+        hint = "Change what the message names; `packshot recipe check` says the same."
+        raise Refused(422, "bad_recipe", str(error), hint) from error
+    return row, recipe
+
+
+def _recipe(text: str | None, served: Served) -> Recipe:
+    if text is None or re.fullmatch(r"[\w./-]*", text.strip()):
+        return served.named(text and text.strip())
+    return _inline(text)
+
+
+def _inline(text: str) -> Recipe:
+    if len(text) > MAX_RECIPE_CHARACTERS:
+        raise ConfigError(f"the recipe has {len(text)} characters; expected at most {MAX_RECIPE_CHARACTERS}")
+    try:
+        # An alias of aliases is small as text and endless once an error message spells it out.
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise ConfigError("the recipe uses YAML aliases (`*name`), which HTTP does not take; write the values out")
+        return parse(yaml.safe_load(text))
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise ConfigError(f"the recipe is not YAML or JSON: {error}") from error
+
+
+def _with_overrides(recipe: Recipe, asked: Asked) -> dict[str, Any]:
+    """The recipe with what the request says in its place; never with a column that names a place to fetch from."""
+    given: dict[str, Any] = recipe.model_dump(mode="json", exclude_unset=True)
+    prompts, paint = given["prompts"], given["paint"]
+    if asked.find is not None:
+        prompts["find"] = _literal(asked.find)
+    elif asked.mask is not None and set(template_columns(recipe.prompts.find)) - set(asked.columns):
+        prompts["find"] = ""  # a given mask: nothing is looked for, so its columns need not be sent
+    if asked.prompts:
+        prompts["paint"] = [_literal(prompt) for prompt in asked.prompts]
+    if asked.negative_prompt is not None:
+        prompts["negative"] = _literal(asked.negative_prompt)
+    if asked.variants is not None:
+        paint["variants"] = asked.variants
+    if asked.seeds:
+        # A request's seeds are the row's, never the node's: other requests join its batch.
+        paint["seeds"] = []
+        paint["variants"] = _count(asked.seeds, asked.variants)
+    # Masks, references and the picture come with the request; a column could make the server fetch a URI for anyone.
+    return {**given, "catalogue": {"key": KEY, "image": IMAGE}}
+
+
+def _count(seeds: tuple[int, ...], variants: int | None) -> int:
+    if variants not in (None, len(seeds)):
+        raise ConfigError(f"`seed` lists {len(seeds)} for {variants} variants; give one each, or none")
+    return len(seeds)
+
+
+def _literal(text: str) -> str:
+    """A text as a template without columns."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _check_columns(recipe: Recipe, asked: Asked) -> None:
+    for column, settings in recipe.needed_columns().items():
+        if column not in asked.columns:
+            field_name = FIELDS.get(settings[0])
+            message = f"`{settings[0]}` of {recipe.name!r} needs the value of {column!r}, which `columns` does not have"
+            instead = f", or `{field_name}` in the template's place." if field_name else "."
+            raise Refused(422, "missing_column", message, f'Send columns={{"{column}": "..."}}{instead}')
+
+
+def _table(recipe: Recipe, asked: Asked) -> pa.Table:
+    """One row, as a product table would have it; the picture's hash is the key where no column gives one."""
+    key = asked.columns.get(recipe.catalogue.key) or hashlib.sha256(asked.image).hexdigest()
+    columns = {name: pa.array([value], pa.string()) for name, value in {**asked.columns, KEY: key}.items()}
+    return pa.table(
+        {
+            **columns,
+            f"{OWN}seeds": pa.array([list(asked.seeds) or None], pa.list_(pa.int64())),
+            f"{OWN}image_bytes": pa.array([asked.image], pa.large_binary()),
+            f"{OWN}mask_bytes": pa.array([asked.mask], pa.large_binary()),
+            f"{OWN}reference_bytes": pa.array([list(asked.references) or None], pa.list_(pa.large_binary())),
+        }
+    )

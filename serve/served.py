@@ -1,0 +1,91 @@
+"""What this server offers: its recipes, and with them the only weights that a request may use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipelines import recipe as recipes
+from pipelines.errors import ConfigError
+from pipelines.models.loading import weights_hash
+from pipelines.recipe import Checkpoint, Recipe
+from serve.errors import Refused
+from serve.schemas import Weights
+
+
+@dataclass(frozen=True)
+class Served:
+    """The recipes by their names, the first of them the one for requests that name none, and their weights' hashes."""
+
+    recipes: tuple[Recipe, ...]
+    hashes: tuple[tuple[Checkpoint, str], ...]
+
+    @property
+    def names(self) -> list[str]:
+        """The recipes' names, in their order."""
+        return [recipe.name for recipe in self.recipes]
+
+    def named(self, name: str | None) -> Recipe:
+        """A ready recipe; None is the first.
+
+        Raises:
+            Refused: there is none of that name.
+        """
+        for recipe in self.recipes:
+            if name in (None, recipe.name):
+                return recipe
+        hint = f"Ask for one of: {', '.join(self.names)}; or send one as YAML."
+        raise Refused(422, "unknown_recipe", f"there is no recipe {name!r} here", hint)
+
+    def check_weights(self, recipe: Recipe) -> None:
+        """Let a recipe use only weights that one of the server's own recipes uses at the same node.
+
+        Raises:
+            Refused: it names others, which would have to be loaded first, from wherever it says.
+        """
+        for node, checkpoint in recipe.checkpoints().items():
+            known = [ready.checkpoints()[node] for ready in self.recipes]
+            if checkpoint not in known:
+                uris = ", ".join(dict.fromkeys(repr(one.uri) for one in known))
+                raise Refused(
+                    422,
+                    "checkpoint_not_served",
+                    f"`{node}.checkpoint` is {checkpoint.uri!r}, which this server does not have loaded",
+                    f"Here `{node}` runs on {uris}; start a server with a recipe that names the weights you want.",
+                )
+
+    def limits(self, recipe: Recipe) -> dict[str, int]:
+        """A recipe's `read` section within what the server's own recipes allow; limits change no pixel."""
+        most_bytes = max(ready.read.max_bytes for ready in self.recipes)
+        most_pixels = max(ready.read.max_pixels for ready in self.recipes)
+        return {
+            "max_bytes": min(recipe.read.max_bytes, most_bytes),
+            "max_pixels": min(recipe.read.max_pixels, most_pixels),
+        }
+
+    def weights(self, *only: Recipe) -> list[Weights]:
+        """The weights of some recipes, or of all, each node's once."""
+        used = {pair: None for recipe in only or self.recipes for pair in recipe.checkpoints().items()}
+        hashes = dict(self.hashes)
+        return [Weights(node=node, uri=one.uri, revision=one.revision, sha256=hashes[one]) for node, one in used]
+
+
+def offer(names: Sequence[str]) -> Served:
+    """Load recipes by name or path and hash their weights.
+
+    Raises:
+        ConfigError: no recipe, one that cannot be, or two of one name.
+        InfrastructureError: weights are not there.
+    """
+    if not names:
+        raise ConfigError("a server without recipes can render nothing; name one, such as 'replace'")
+    loaded = tuple(recipes.load(name) for name in names)
+    if len({recipe.name for recipe in loaded}) < len(loaded):
+        raise ConfigError(f"two recipes of {[recipe.name for recipe in loaded]} have one name; give each its own")
+    return with_hashes(loaded)
+
+
+def with_hashes(loaded: Sequence[Recipe]) -> Served:
+    """What a server with these recipes offers."""
+    checkpoints = dict.fromkeys(one for recipe in loaded for one in recipe.checkpoints().values())
+    return Served(tuple(loaded), tuple((one, weights_hash(one)) for one in checkpoints))

@@ -1,0 +1,83 @@
+"""A server without Ray: the real application over the real graph with fake models, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fastapi.testclient import TestClient
+
+from pipelines.errors import InfrastructureError
+from pipelines.graph import build
+from pipelines.pixels.images import encode
+from pipelines.recipe import Recipe
+from pipelines.rows import Row
+from serve.app import MAX_BODY_BYTES, build_app
+from serve.executor import Nodes
+from serve.served import with_hashes
+from tests.fakes import a_graph, a_picture, a_recipe
+
+PNG = encode(a_picture(0), "png")
+FORM: dict[str, Any] = {"find": "a cup", "prompt": "a red cup"}
+
+
+class Rendering:
+    """Renders a row on fakes and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Row, Recipe]] = []
+
+    async def __call__(self, row: Row, recipe: Recipe) -> Row:
+        self.asked.append((row, recipe))
+        names = [node.name for node in build(recipe).nodes]
+        (done,) = Nodes(names, a_graph)([(row, recipe)])
+        if isinstance(done, InfrastructureError):
+            raise done
+        return done
+
+
+class Raising:
+    """Renders nothing: every row ends in an error."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    async def __call__(self, row: Row, recipe: Recipe) -> Row:
+        raise self.error
+
+
+async def is_ready() -> bool:
+    return True
+
+
+async def is_not_ready() -> bool:
+    return False
+
+
+def a_client(
+    folder: Path,
+    render: Any = None,
+    recipes: Sequence[Recipe] = (),
+    ready: Any = is_ready,
+    max_body_bytes: int = MAX_BODY_BYTES,
+) -> TestClient:
+    """A client of a server with the fakes' recipe; a bug comes back as an answer, as it would over a wire."""
+    served = with_hashes(recipes or [a_recipe(folder)])
+    app = build_app(served, render or Rendering(), ready, max_body_bytes)
+    return TestClient(app, raise_server_exceptions=False)
+
+
+def post(client: TestClient, image: bytes = PNG, files: Sequence[tuple[str, bytes]] = (), **form: Any) -> Any:
+    """A render request; without a form it asks for a red cup."""
+    parts = [("image", ("photo.png", image)), *((name, (f"{name}.png", data)) for name, data in files)]
+    return client.post("/v1/renders", files=parts, data=form or FORM)
+
+
+def error_of(response: Any) -> tuple[int, str, str]:
+    """Status, code and message of an error; its shape is checked on the way."""
+    body = response.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"code", "message", "hint"}
+    assert all(body["error"].values())
+    return response.status_code, body["error"]["code"], body["error"]["message"]

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import pyarrow as pa
+
+from pipelines import catalogue
+from pipelines.errors import InfrastructureError
+from pipelines.executors import inline
+from pipelines.graph import Graph
+from pipelines.pixels.images import encode
+from pipelines.placement import GPU, LOCAL, check
+from pipelines.recipe import Recipe
+from pipelines.rows import Row
+from serve.executor import Nodes, online
+from tests.fakes import POISON, a_graph, a_picture, a_recipe
+
+
+def some_rows(recipe: Recipe, count: int = 4, first_seed: int = 0) -> list[Row]:
+    pictures = [encode(a_picture(first_seed + number), "png") for number in range(count)]
+    columns = {
+        "sku": [f"item-{number}" for number in range(count)],
+        "category": ["cup"] * count,
+        "colour": ["red"] * count,
+    }
+    return catalogue.rows(
+        recipe, pa.table({**columns, "given_image_bytes": pa.array(pictures, pa.large_binary())}), None
+    )
+
+
+def pixels(rows: Sequence[Row]) -> list[object]:
+    return [(row["status"], row["reason"], row.get("allow_mask_rle"), row.get("image_sha256s")) for row in rows]
+
+
+def test_no_payloads_give_no_rows() -> None:
+    assert Nodes(["read"], a_graph)([]) == []
+
+
+def test_rows_come_out_as_inline_makes_them(tmp_path: Path) -> None:
+    recipe = a_recipe(tmp_path)
+    rows = some_rows(recipe)
+
+    online_rows = Nodes(LOCAL[0].nodes, a_graph)([(row, recipe) for row in rows])
+
+    assert pixels(online_rows) == pixels(inline.run(a_graph(recipe), rows))  # type: ignore[arg-type]
+    assert all(row["image_files"] for row in online_rows)  # type: ignore[index]
+
+
+def test_two_recipes_that_share_a_node_are_one_batch_there(tmp_path: Path) -> None:
+    strict, lax = a_recipe(tmp_path, judge={"min_text_similarity": 1.0}), a_recipe(tmp_path)
+    sizes: dict[str, list[int]] = {}
+
+    def watched(recipe: Recipe) -> Graph:
+        return Graph(
+            tuple(replace(node, stage=_Watched(node.name, node.stage, sizes)) for node in a_graph(recipe).nodes)
+        )
+
+    payloads = [(row, recipe) for recipe in (strict, lax) for row in some_rows(recipe, 2)]
+    done = Nodes(LOCAL[0].nodes, watched)(payloads)
+
+    assert sizes["paint"] == [4]
+    assert sizes["judge"] == [2, 2]
+    assert [row["status"] for row in done] == ["rejected", "rejected", "ok", "ok"]  # type: ignore[index]
+
+
+def test_a_row_that_breaks_a_stage_fails_alone(tmp_path: Path) -> None:
+    recipe = a_recipe(tmp_path)
+    rows = some_rows(recipe, 8)
+    poisoned = a_picture(3)
+    poisoned[0, 0] = POISON
+    rows[3] = {**rows[3], "given_image_bytes": encode(poisoned, "png")}
+
+    done = Nodes(LOCAL[0].nodes, a_graph)([(row, recipe) for row in rows])
+
+    assert [row["status"] for row in done] == ["ok"] * 3 + ["failed"] + ["ok"] * 4  # type: ignore[index]
+
+
+def test_a_recipe_whose_stage_cannot_be_built_does_not_fail_its_neighbours(tmp_path: Path) -> None:
+    good, bad = a_recipe(tmp_path), a_recipe(tmp_path, paint={"steps": 7})
+
+    def graph_of(recipe: Recipe) -> Graph:
+        nodes = a_graph(recipe).nodes
+        broken = [replace(node, stage=_Unbuildable) if node.name == "paint" else node for node in nodes]
+        return Graph(tuple(broken if recipe.paint.steps == 7 else nodes))
+
+    (row,) = some_rows(good, 1)
+    done = Nodes(LOCAL[0].nodes, graph_of)([(row, good), (row, bad)])
+
+    assert [(row["status"], row["reason"]) for row in done] == [("ok", None), ("failed", "unexpected")]  # type: ignore[index]
+
+
+def test_lost_weights_are_an_error_and_no_row_of_that_recipe_alone(tmp_path: Path) -> None:
+    good, bad = a_recipe(tmp_path), a_recipe(tmp_path, paint={"steps": 7})
+
+    def graph_of(recipe: Recipe) -> Graph:
+        nodes = a_graph(recipe).nodes
+        lost = [replace(node, stage=_Lost) if node.name == "paint" else node for node in nodes]
+        return Graph(tuple(lost if recipe.paint.steps == 7 else nodes))
+
+    (row,) = some_rows(good, 1)
+    done = Nodes(LOCAL[0].nodes, graph_of)([(row, bad), (row, good)])
+
+    assert isinstance(done[0], InfrastructureError)
+    assert done[1]["status"] == "ok"  # type: ignore[index]
+
+
+def test_between_groups_travels_what_later_nodes_read(tmp_path: Path) -> None:
+    recipe = a_recipe(tmp_path)
+    first, second = online(GPU)
+
+    (between,) = Nodes(first.nodes, a_graph)([(row, recipe) for row in some_rows(recipe, 1)])
+    (done,) = Nodes(second.nodes, a_graph)([(between, recipe)])  # type: ignore[list-item]
+
+    assert "given_image_bytes" not in between  # type: ignore[operator]
+    assert {"image_bytes", "region_rgb"} <= set(between)  # type: ignore[arg-type]
+    assert not {"image_bytes", "region_rgb", "variant_crops", "finished_crops"} & set(done)  # type: ignore[arg-type]
+    assert done["image_files"]  # type: ignore[index]
+
+
+def test_by_day_read_and_deliver_join_their_neighbours(tmp_path: Path) -> None:
+    first, second = online(GPU)
+
+    assert first.nodes == ("read", "detect", "segment", "mask")
+    assert second.nodes == ("paint", "compose", "score", "judge", "deliver")
+    assert (first.gpus, second.gpus) == (0.5, 0.5)
+    assert online(LOCAL) == LOCAL
+    check(online(GPU), a_graph(a_recipe(tmp_path)))
+
+
+class _Watched:
+    """A stage's class that notes how many rows each call had."""
+
+    def __init__(self, name: str, stage: type, sizes: dict[str, list[int]]) -> None:
+        self.name, self.stage, self.sizes = name, stage, sizes
+        self.reads, self.adds, self.pixels_version = stage.reads, stage.adds, stage.pixels_version  # type: ignore[attr-defined]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Watched) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __call__(self, settings: object, **given: object) -> object:
+        made = self.stage(settings, **given)
+
+        def call(rows: Sequence[Row]) -> object:
+            self.sizes.setdefault(self.name, []).append(len(rows))
+            return made(rows)
+
+        return call
+
+
+class _Unbuildable:
+    reads: ClassVar[dict[str, pa.DataType]] = {}
+    adds: ClassVar[dict[str, pa.DataType]] = {
+        "variant_seeds": pa.list_(pa.int64()),
+        "variant_crops": pa.list_(pa.large_binary()),
+    }
+    pixels_version = 1
+
+    def __init__(self, settings: object, **given: object) -> None:
+        raise ValueError("no such sampler")
+
+
+class _Lost(_Unbuildable):
+    def __init__(self, settings: object, **given: object) -> None:
+        raise InfrastructureError("the weights are gone")

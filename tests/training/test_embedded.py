@@ -1,0 +1,85 @@
+"""Trainers, for two steps each: they learn something, save, and go on where they stopped."""
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+
+from pipelines.training.detector import DetectorLearner
+from pipelines.training.embedded import train
+from pipelines.training.encoder import EncoderLearner
+from pipelines.training.examples import Examples, render_examples
+from pipelines.training.latents import encode_latents
+from pipelines.training.loop import load_ema
+from pipelines.training.loop import train as run
+from pipelines.training.painter import PainterLearner
+from pipelines.training.segmenter import SegmenterLearner
+from pipelines.training.vae import CONFIG, VaeLearner
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("work")
+    render_examples(folder / "examples", 4)
+    return folder
+
+
+def a_painter(examples, folder):
+    return PainterLearner(
+        examples, encode_latents(examples, AutoencoderKL(**CONFIG).eval(), folder / "latents", minutes=1), batch=2
+    )
+
+
+LEARNERS = {
+    "vae": lambda examples, _: VaeLearner(examples, batch=2),
+    "detector": lambda examples, _: DetectorLearner(examples, batch=2),
+    "segmenter": lambda examples, _: SegmenterLearner(examples, batch=2),
+    "encoder": lambda examples, _: EncoderLearner(examples, batch=4),
+    "painter": a_painter,
+}
+
+
+def test_an_unknown_part_is_named(tmp_path):
+    with pytest.raises(ValueError, match="there is no part 'unet'; expected `all` or some of vae, detector"):
+        train(["unet"], tmp_path)
+
+
+def test_rendered_examples_are_opened_and_not_rendered_again(work):
+    before = (work / "examples" / "index.json").stat().st_mtime_ns
+
+    examples = render_examples(work / "examples", 4)
+
+    assert (work / "examples" / "index.json").stat().st_mtime_ns == before
+    assert len(examples.of_scene) == 4
+    assert sum(map(len, examples.of_scene)) == len(examples.objects) > 0
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_trainer_saves_and_goes_on_from_its_own_checkpoint(name, work, tmp_path):
+    examples = Examples(work / "examples")
+    folder = tmp_path / name
+
+    assert run(LEARNERS[name](examples, work), folder, minutes=5, max_steps=2) == 2
+    assert run(LEARNERS[name](examples, work), folder, minutes=5, max_steps=3) == 3
+
+    saved = torch.load(folder / "checkpoint.pt", weights_only=True)
+    assert saved["step"] == len(saved["losses"]) == 3
+    assert (folder / "loss.png").stat().st_size > 0
+
+
+def test_a_broken_run_and_an_unbroken_one_learn_the_same(work, tmp_path):
+    examples = Examples(work / "examples")
+    torch.manual_seed(0)
+    first = EncoderLearner(examples, batch=4)
+    started = {name: value.clone() for name, value in first.models.state_dict().items()}
+    run(first, tmp_path / "unbroken", minutes=1000, max_steps=2)
+
+    second = EncoderLearner(examples, batch=4)
+    second.models.load_state_dict(started)
+    run(second, tmp_path / "broken", minutes=1000, max_steps=1)
+    third = EncoderLearner(examples, batch=4)
+    run(third, tmp_path / "broken", minutes=1000, max_steps=2)
+
+    load_ema(tmp_path / "unbroken", first.models)
+    load_ema(tmp_path / "broken", third.models)
+    for one, other in zip(first.models.parameters(), third.models.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
