@@ -71,7 +71,13 @@ def main(items: int, folder: Path) -> None:
     graph = a_graph(recipe, Store(str(folder / "out")))
     rows = catalogue.rows(recipe, table, str(folder))
     (folder / "rows.parquet").write_bytes(to_parquet(to_table(rows, graph.manifest_schema())))
-    ray.init(num_cpus=4, object_store_memory=400 * 1024 * 1024, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        num_cpus=4,
+        object_store_memory=400 * 1024 * 1024,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
     ledger = data.Ledger.remote(items, [node.name for node in graph.nodes])
     paths = [str(folder / name) for name in ("rows.parquet", "parts", "checkpoint")]
     data.run(graph, LOCAL, *paths, ledger)

@@ -1,8 +1,8 @@
 """What a user would write instead: the loop of a Grounded-SAM demo. Models loaded once, one picture at a time.
 
 Detect with transformers' Grounding DINO, cut with segment-anything's predictor, paint with diffusers' inpainting
-pipeline, score with CLIP, save. The same weights, pictures, steps and variants as Packshot; no manifest, no exact paste,
-no proof, no retry.
+pipeline, score with CLIP, save. The same weights, pictures, steps and variants as Packshot; no manifest, no exact
+paste, no proof, no retry.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
 from PIL import Image
 from safetensors.torch import load_file
 from segment_anything import SamPredictor
-from transformers import AutoTokenizer, CLIPImageProcessor, CLIPModel, GroundingDinoForObjectDetection, GroundingDinoProcessor
+from transformers import (
+    AutoTokenizer,
+    CLIPImageProcessor,
+    CLIPModel,
+    GroundingDinoForObjectDetection,
+    GroundingDinoProcessor,
+)
 
 from pipelines.models.sam import build_sam
 from pipelines.pixels.crops import letterbox
@@ -27,16 +33,21 @@ EMBEDDED = Path(__file__).parents[1] / "pipelines" / "embedded"
 
 @torch.inference_mode()
 def main(jobs_file: Path, out: Path) -> None:
-    """Paint every job (image, category, prompt) and save each variant as PNG, squashed to the model's square and back."""
+    """Paint every job (image, category, prompt) save each variant as PNG, squashed to the model's square and back."""
     given = json.loads(jobs_file.read_text())
     torch.set_num_threads(given["threads"])
     processor = GroundingDinoProcessor.from_pretrained(EMBEDDED / "detector")
     detector = GroundingDinoForObjectDetection.from_pretrained(EMBEDDED / "detector", dtype=torch.float32).eval()
     config = json.loads((EMBEDDED / "segmenter" / "config.json").read_text())
     sam = build_sam(config)
-    sam.load_state_dict({name: tensor.float() for name, tensor in load_file(EMBEDDED / "segmenter" / "model.safetensors").items()}, strict=False)
+    sam.load_state_dict(
+        {name: tensor.float() for name, tensor in load_file(EMBEDDED / "segmenter" / "model.safetensors").items()},
+        strict=False,
+    )
     predictor = SamPredictor(sam.eval())
-    pipeline = StableDiffusionInpaintPipeline.from_pretrained(EMBEDDED / "painter", safety_checker=None, dtype=torch.float32)
+    pipeline = StableDiffusionInpaintPipeline.from_pretrained(
+        EMBEDDED / "painter", safety_checker=None, dtype=torch.float32
+    )
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     clip = CLIPModel.from_pretrained(EMBEDDED / "encoder", dtype=torch.float32).eval()

@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from benchmarks.memory import peak_bytes
-from pipelines import catalogue, recipe as recipes
+from pipelines import catalogue
+from pipelines import recipe as recipes
 from pipelines.apply import apply
 from pipelines.graph import build
 from pipelines.pixels.images import encode
@@ -52,7 +53,7 @@ def main() -> None:
         ours = packshot_rate(folder, table)
         stages = bare_stages(folder, table, recipe)
         few, many = (peak_bytes(items, folder / f"memory-{items}") for items in (100, 1000))
-    text = report(plain, ours, stages, few, many)
+    text = report(recipe, plain, ours, stages, few, many)
     RESULTS.write_text(text, encoding="utf-8")
     Console().print(text, markup=False)
 
@@ -66,7 +67,9 @@ def make_items(folder: Path) -> Path:
         made = scene(FIRST_SEED + number, (640, 512))
         largest = max(made.objects, key=lambda thing: int(thing.mask.sum()))
         (folder / f"{number}.png").write_bytes(encode(made.rgb, "png"))
-        for column, value in zip(rows, (f"k{number:03d}", f"{number}.png", largest.category, colours[number % 5]), strict=True):
+        for column, value in zip(
+            rows, (f"k{number:03d}", f"{number}.png", largest.category, colours[number % 5]), strict=True
+        ):
             rows[column].append(value)
     pq.write_table(pa.table(rows).replace_schema_metadata({b"packshot_sample": b"1"}), folder / "products.parquet")
     return folder / "products.parquet"
@@ -81,10 +84,15 @@ def plain_rate(folder: Path, table: Path, recipe: recipes.Recipe) -> float:
         "negative": recipe.prompts.negative,
         **{name: getattr(recipe.paint, name) for name in ("steps", "guidance", "variants")},
         "jobs": [
-            {"key": row["sku"], "image": str(table.parent / row["image"]), "category": row["category"], "prompt": f"a {row['colour']} {row['category']}"}
+            {
+                "key": row["sku"],
+                "image": str(table.parent / row["image"]),
+                "category": row["category"],
+                "prompt": f"a {row['colour']} {row['category']}",
+            }
             for row in products
         ],
-    }  # fmt: skip
+    }
     (folder / "jobs.json").write_text(json.dumps(given))
     out = folder / "plain"
     out.mkdir()
@@ -124,9 +132,9 @@ def bare_stages(folder: Path, table: Path, recipe: recipes.Recipe) -> dict[str, 
     return seconds
 
 
-def report(plain: float, ours: float, stages: dict[str, float], few: int, many: int) -> str:
+def report(recipe: recipes.Recipe, plain: float, ours: float, stages: dict[str, float], few: int, many: int) -> str:
     """The tables as Markdown, with machine and versions."""
-    outputs_an_item = GIVEN["paint"]["variants"]  # type: ignore[index]  # a literal above
+    outputs_an_item = recipe.paint.variants
     bound = outputs_an_item / sum(stages.values())
     rows = [
         ("Packshot over the plain script, steady outputs a second", f"{ours / plain:.2f}", ">= 1.0"),
@@ -138,7 +146,7 @@ def report(plain: float, ours: float, stages: dict[str, float], few: int, many: 
         "",
         f"{platform.machine()}, {_cpu()}, Python {platform.python_version()}, "
         + ", ".join(f"{name} {version(name)}" for name in ("ray", "torch", "diffusers", "transformers")),
-        f"{ITEMS} items of 640 x 512, {outputs_an_item} variants of {GIVEN['paint']['steps']} steps; one run; `make bench` makes this page.",  # type: ignore[index]
+        f"{ITEMS} items of 640 x 512, {outputs_an_item} variants of {recipe.paint.steps} steps; one run.",
         "",
         "| ratio | measured | bar |",
         "|---|---|---|",

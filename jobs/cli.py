@@ -22,7 +22,9 @@ from rich.table import Table
 from pipelines import recipe as recipes
 from pipelines.errors import ConfigError, PackshotError, TooManyUnexpected
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Re-render product catalogues.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Re-render product catalogues."
+)
 recipe_app = typer.Typer(no_args_is_help=True, help="Check a recipe, or print the schema for an editor.")
 train_app = typer.Typer(no_args_is_help=True, help="Train the models that ship with the package.")
 app.add_typer(recipe_app, name="recipe")
@@ -30,12 +32,16 @@ app.add_typer(train_app, name="train")
 out = Console()
 err = Console(stderr=True)
 
-CatalogueUri = Annotated[str, typer.Argument(help="A product table (.parquet, .csv, .jsonl) or a prefix of pictures; s3:// or a path.")]
+CatalogueUri = Annotated[
+    str, typer.Argument(help="A product table (.parquet, .csv, .jsonl) or a prefix of pictures; s3:// or a path.")
+]
 RecipeName = Annotated[str, typer.Option("--recipe", help="A ready recipe's name, or a YAML file.")]
 OutputUri = Annotated[str, typer.Option("--output", help="Where runs and pictures go; s3:// or a path.")]
 PlacementName = Annotated[str, typer.Option("--placement", help="local (one process) or gpu (a pool a group).")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N items.")]
-AllowEmbedded = Annotated[bool, typer.Option("--allow-embedded", help="Let the embedded models loose on a foreign catalogue.")]
+AllowEmbedded = Annotated[
+    bool, typer.Option("--allow-embedded", help="Let the embedded models loose on a foreign catalogue.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object in place of text.")]
 
 
@@ -67,9 +73,14 @@ def main() -> None:
 @app.command()
 @plainly
 def plan(
-    catalogue: CatalogueUri, recipe: RecipeName, output: OutputUri,
-    limit: Limit = None, allow_embedded: AllowEmbedded = False, placement: PlacementName = "local", as_json: AsJson = False,
-) -> None:  # fmt: skip
+    catalogue: CatalogueUri,
+    recipe: RecipeName,
+    output: OutputUri,
+    limit: Limit = None,
+    allow_embedded: AllowEmbedded = False,
+    placement: PlacementName = "local",
+    as_json: AsJson = False,
+) -> None:
     """Show what tonight's run would do; write nothing."""
     from pipelines import manifest
     from pipelines.run import make_plan
@@ -87,11 +98,18 @@ def plan(
 @app.command()
 @plainly
 def render(
-    catalogue: CatalogueUri, recipe: RecipeName, output: OutputUri,
-    limit: Limit = None, allow_embedded: AllowEmbedded = False, placement: PlacementName = "local", as_json: AsJson = False,
-    max_failed: Annotated[float, typer.Option(min=0, max=1, help="More failed rows than this share: exit code 1.")] = 0.02,
+    catalogue: CatalogueUri,
+    recipe: RecipeName,
+    output: OutputUri,
+    limit: Limit = None,
+    allow_embedded: AllowEmbedded = False,
+    placement: PlacementName = "local",
+    as_json: AsJson = False,
+    max_failed: Annotated[
+        float, typer.Option(min=0, max=1, help="More failed rows than this share: exit code 1.")
+    ] = 0.02,
     max_unexpected: Annotated[int, typer.Option(min=0, help="More rows that broke unexpectedly stop the run.")] = 10,
-) -> None:  # fmt: skip
+) -> None:
     """Render a catalogue: plan, run on Ray, verify, publish."""
     from pipelines.run import render as render_night
 
@@ -99,7 +117,12 @@ def render(
     _warn_of_unknown_words(night.recipe)
     with _ray():
         outcome = render_night(night)
-    facts = {"run_id": outcome.run_id, "run_uri": outcome.run_uri, "counts": outcome.counts, "notes": list(outcome.notes)}
+    facts = {
+        "run_id": outcome.run_id,
+        "run_uri": outcome.run_uri,
+        "counts": outcome.counts,
+        "notes": list(outcome.notes),
+    }
     _show(facts, as_json, _sentence(outcome.run_id, outcome.run_uri, outcome.counts, outcome.notes))
     raise typer.Exit(outcome.exit_code)
 
@@ -153,7 +176,10 @@ def try_one(
         }
     )
     if recipe.uses_embedded():
-        err.print("note: the embedded models know the sample world only (drawn scenes with 12 kinds of products)", highlight=False)
+        err.print(
+            "note: the embedded models know the sample world only (drawn scenes with 12 kinds of products)",
+            highlight=False,
+        )
     _warn_of_unknown_words(recipe)
     facts, text = try_picture(photo, recipe, folder)
     _show(facts, as_json, text)
@@ -187,7 +213,7 @@ def doctor(
 @app.command()
 @plainly
 def serve(
-    recipe: Annotated[list[str], typer.Option("--recipe", help="A recipe that may be asked for; several times.")] = ["replace"],  # noqa: B006  # typer reads it
+    recipe: Annotated[list[str] | None, typer.Option("--recipe", help="What may be asked for; several times.")] = None,
     placement: PlacementName = "local",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
@@ -195,7 +221,7 @@ def serve(
     """Answer single requests with the same graph: POST /v1/renders, GET /health."""
     from serve.run import run
 
-    run(recipe, placement, host, port)
+    run(recipe or ["replace"], placement, host, port)
 
 
 @app.command()
@@ -235,9 +261,11 @@ def recipe_schema() -> None:
 @plainly
 def train_embedded(
     part: Annotated[str, typer.Argument(help="detector, segmenter, encoder, vae, painter or all.")] = "all",
-    work: Annotated[Path, typer.Option(help="Where examples, checkpoints and curves lie; an interrupted training goes on.")] = Path("training"),
+    work: Annotated[
+        Path, typer.Option(help="Where examples, checkpoints and curves lie; an interrupted training goes on.")
+    ] = Path("training"),
     minutes: Annotated[float | None, typer.Option(help="Time for each part; its own default if not given.")] = None,
-) -> None:  # fmt: skip
+) -> None:
     """Train the embedded models on rendered sample scenes, and put them into the package."""
     from pipelines.training.embedded import train
 
@@ -245,9 +273,15 @@ def train_embedded(
 
 
 def _night(
-    catalogue: str, recipe: str, output: str, placement: str, limit: int | None, allow_embedded: bool,
-    max_failed: float = 0.02, max_unexpected: int = 10,
-) -> Any:  # fmt: skip
+    catalogue: str,
+    recipe: str,
+    output: str,
+    placement: str,
+    limit: int | None,
+    allow_embedded: bool,
+    max_failed: float = 0.02,
+    max_unexpected: int = 10,
+) -> Any:
     from pipelines.placement import named
     from pipelines.run import Night
 
@@ -273,9 +307,17 @@ def _warn_of_unknown_words(recipe: recipes.Recipe) -> None:
     if recipe.prompts.negative != recipes.DEFAULT_NEGATIVE_PROMPT:
         asked.append(recipe.prompts.negative)
     texts = [_without_columns(template) for template in asked]
-    words = {word for checkpoint in recipe.checkpoints().values() if checkpoint.is_embedded for word in unknown_words(checkpoint, texts)}
+    words = {
+        word
+        for checkpoint in recipe.checkpoints().values()
+        if checkpoint.is_embedded
+        for word in unknown_words(checkpoint, texts)
+    }
     if words:
-        err.print(f"warning: the embedded models do not know {', '.join(sorted(map(repr, words)))}; they are ignored", highlight=False)
+        err.print(
+            f"warning: the embedded models do not know {', '.join(sorted(map(repr, words)))}; they are ignored",
+            highlight=False,
+        )
 
 
 def _without_columns(template: str) -> str:

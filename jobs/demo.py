@@ -93,14 +93,20 @@ def _ray_head(log: Path) -> Iterator[dict[str, str]]:
     }
     command = [
         *("ray", "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"),
-        *("--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard_port}", f"--dashboard-agent-listen-port={agent_port}"),
+        *(
+            "--dashboard-host=127.0.0.1",
+            f"--dashboard-port={dashboard_port}",
+            f"--dashboard-agent-listen-port={agent_port}",
+        ),
         *(f"--num-cpus={LOGICAL_CPUS}", f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats"),
         "--include-dashboard=true",
-    ]  # fmt: skip
+    ]
     with tempfile.TemporaryDirectory(prefix="packshot-") as temp, log.open("wb") as stream:
         # Ray's sockets lie in its folder and a socket's path holds some 100 characters: the demo's own may be too long
         command.append(f"--temp-dir={temp}")
-        head = subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
+        head = subprocess.Popen(
+            command, env=environment, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+        )
         try:
             _wait_until_up(head, address, environment, log)
             yield {**environment, "RAY_API_SERVER_ADDRESS": address}
@@ -109,7 +115,19 @@ def _ray_head(log: Path) -> Iterator[dict[str, str]]:
 
 
 def _submit(environment: dict[str, str], table_uri: str, output_uri: str) -> int:
-    command = ["ray", "job", "submit", "--", "packshot", "render", table_uri, "--recipe", RECIPE, "--output", output_uri]
+    command = [
+        "ray",
+        "job",
+        "submit",
+        "--",
+        "packshot",
+        "render",
+        table_uri,
+        "--recipe",
+        RECIPE,
+        "--output",
+        output_uri,
+    ]
     # two rows of the sample are bad on purpose, more than the usual 2 %
     return subprocess.run([*command, "--max-failed", "0.1"], env=environment).returncode
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 
 from pipelines import catalogue, storage
 from pipelines.errors import PackshotError
 from pipelines.models.loading import resolve, weights_hash
 from pipelines.placement import named
-from pipelines.recipe import Recipe
+from pipelines.recipe import Checkpoint, Recipe
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,9 @@ class Finding:
 def examine(
     recipe: Recipe, placement: str, catalogue_uri: str | None, output_uri: str | None, limit: int | None
 ) -> list[Finding]:
-    """Look at libraries, weights, devices and, where given, the catalogue and the output; changes nothing that stays."""
+    """Look at libraries, weights, devices and, where given, catalogue and output; leaves nothing behind."""
     return [
-        *(_look(f"library {name}", lambda name=name: version(name)) for name in ("ray", "torch", "diffusers", "transformers")),
+        *(_look(f"library {name}", partial(version, name)) for name in ("ray", "torch", "diffusers", "transformers")),
         *_weights(recipe),
         _look("devices", lambda: _devices(placement)),
         *([_look("catalogue", lambda: _catalogue(catalogue_uri, recipe, limit))] if catalogue_uri else []),
@@ -46,7 +47,11 @@ def _look(check: str, look: Callable[[], str]) -> Finding:
 
 def _weights(recipe: Recipe) -> Iterator[Finding]:
     for node, checkpoint in recipe.checkpoints().items():
-        yield _look(f"weights of {node}", lambda c=checkpoint: f"{c.uri}, sha256 {weights_hash(c)[:12]}, {resolve(c)}")  # type: ignore[misc]  # mypy cannot type a lambda's default
+        yield _look(f"weights of {node}", partial(_weight, checkpoint))
+
+
+def _weight(checkpoint: Checkpoint) -> str:
+    return f"{checkpoint.uri}, sha256 {weights_hash(checkpoint)[:12]}, {resolve(checkpoint)}"
 
 
 def _devices(placement: str) -> str:
@@ -57,14 +62,17 @@ def _devices(placement: str) -> str:
     gpus = torch.cuda.device_count()
     asked = sum(group.gpus * group.replicas for group in named(placement))
     if asked > gpus and "RAY_ADDRESS" not in os.environ:
-        raise PackshotError(f"placement {placement!r} asks for {asked:g} GPUs, here are {gpus}; take `--placement local`")
+        raise PackshotError(
+            f"placement {placement!r} asks for {asked:g} GPUs, here are {gpus}; take `--placement local`"
+        )
     return f"{os.cpu_count()} CPUs, {gpus} GPUs"
 
 
 def _catalogue(uri: str, recipe: Recipe, limit: int | None) -> str:
     rows, is_sample = catalogue.product_rows(uri, recipe, limit)
     unlisted = sum(row["source_version"] is None for row in rows)
-    return f"{len(rows)} items{', the sample catalogue' if is_sample else ''}; {unlisted} pictures are not where the table says"
+    sample = ", the sample catalogue" if is_sample else ""
+    return f"{len(rows)} items{sample}; {unlisted} pictures are not where the table says"
 
 
 def _output(uri: str) -> str:

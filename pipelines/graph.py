@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 import pyarrow as pa
 
@@ -29,26 +29,17 @@ STARTS = ("detect", "mask", "score", "judge")
 """The nodes at which an item can be taken up again from what the last manifest holds."""
 
 
-class StageClass(Protocol):
-    """What `Node` asks of a stage's class: its columns, and the number raised by hand when its pixels change."""
-
-    reads: ClassVar[dict[str, pa.DataType]]
-    adds: ClassVar[dict[str, pa.DataType]]
-    pixels_version: ClassVar[int]
-
-    def __call__(self, settings: Any, **given: Any) -> Any:
-        """Make the stage; it loads its weights."""
-
-
 @dataclass(frozen=True)
 class Node:
     """A stage with its settings: a recipe for an object, never the object, so that it pickles, hashes and prints.
 
+    `stage` is a class with `reads` and `adds` (columns and Arrow types) and `pixels_version`, a number that is raised
+    by hand when its pixels change; called with settings it loads its weights, called with rows it answers (`apply.Stage`).
     `given` holds constructor arguments that are no settings and enter no key, such as the store.
     """
 
     name: str
-    stage: StageClass
+    stage: type[Any]
     settings: Settings
     given: tuple[tuple[str, Any], ...] = field(default=(), repr=False)
 
@@ -59,10 +50,12 @@ class Node:
     def fingerprint(self) -> str:
         """What the node does to any item: settings, weights' hash and the stage's pixels_version, as canonical JSON."""
         weights = weights_hash(self.settings.checkpoint) if isinstance(self.settings, ModelSettings) else None
-        return json.dumps([self.name, self.stage.pixels_version, self.settings.model_dump(mode="json"), weights], sort_keys=True)
+        return json.dumps(
+            [self.name, self.stage.pixels_version, self.settings.model_dump(mode="json"), weights], sort_keys=True
+        )
 
     def keyed_columns(self) -> tuple[str, ...]:
-        """The catalogue's columns whose values count in this node's key; what `read` fetches counts as URI and version."""
+        """The catalogue's columns that count in this node's key; what `read` fetches counts as URI and version."""
         columns: dict[str, None] = {}
         for name in self.stage.reads:
             for column in FETCHED.get(name, (name,) if name in CATALOGUE_COLUMNS else ()):
@@ -81,7 +74,9 @@ class Graph:
         for node in self.nodes:
             missing = [name for name in node.stage.reads if name not in there]
             if missing:
-                raise ConfigError(f"node {node.name!r} reads {missing}, which no earlier node adds; mend the order of the graph")
+                raise ConfigError(
+                    f"node {node.name!r} reads {missing}, which no earlier node adds; mend the order of the graph"
+                )
             there |= set(node.stage.adds)
 
     @cached_property
@@ -105,7 +100,9 @@ class Graph:
         there = set(CATALOGUE_COLUMNS).union(*(node.stage.adds for node in self.nodes[:behind]))
         read_later = set().union(*(node.stage.reads for node in self.nodes[behind:]))
         travels = read_later & there
-        return pa.schema([(name, kind) for name, kind in self.columns.items() if name not in BIG_COLUMNS or name in travels])
+        return pa.schema(
+            [(name, kind) for name, kind in self.columns.items() if name not in BIG_COLUMNS or name in travels]
+        )
 
     def passes_by(self, node_name: str) -> Callable[[Row], bool]:
         """Whether a row begins after this node; `read` passes none by, since what it fetches is stored nowhere."""

@@ -112,8 +112,8 @@ def read(published: Published, table: str, columns: list[str] | None = None) -> 
             digest = hashlib.sha256(data).hexdigest()
             if digest != file["sha256"]:
                 raise InfrastructureError(
-                    f"{file['path']} of run {published.run_id} has sha256 {digest}; run.json says {file['sha256']}: it was "
-                    "changed or cut short; restore it, or publish a new run"
+                    f"{file['path']} of run {published.run_id} has sha256 {digest}; run.json says {file['sha256']}: it "
+                    "was changed or cut short; restore it, or publish a new run"
                 )
             yield pq.read_table(io.BytesIO(data), columns=columns)
 
@@ -125,7 +125,9 @@ def items_table(table: pa.Table) -> pa.Table:
 
 def images_table(items: pa.Table, recipe: Mapping[str, Any], checkpoints: list[dict[str, Any]]) -> pa.Table:
     """The `images` table of finished items, a row a painted variant; `recipe` is its settings as plain data."""
-    columns = [name for name in items.column_names if name not in ("columns", "node_keys", "seconds", "object_masks_rle")]
+    columns = [
+        name for name in items.column_names if name not in ("columns", "node_keys", "seconds", "object_masks_rle")
+    ]
     rows = [image for item in items.select(columns).to_pylist() for image in _images(item, recipe, checkpoints)]
     return pa.Table.from_pylist(rows, schema=IMAGES_SCHEMA)
 
@@ -200,5 +202,7 @@ def difference(old: Published, new: Published) -> dict[str, list[str]]:
 def _outcomes(published: Published) -> dict[str, tuple[str, tuple[str | None, ...]]]:
     tables: Iterable[pa.Table] = read(published, "items", ["item_key", "status", "image_sha256s"])
     return {
-        row["item_key"]: (row["status"], tuple(row["image_sha256s"] or ())) for table in tables for row in table.to_pylist()
+        row["item_key"]: (row["status"], tuple(row["image_sha256s"] or ()))
+        for table in tables
+        for row in table.to_pylist()
     }

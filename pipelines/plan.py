@@ -73,7 +73,9 @@ def make(graph: Graph, rows: list[Row], output_uri: str, digest: str, limits_cha
         unfinished = load(newest_id, manifest.run_uri(output_uri, newest_id))
         if unfinished.digest == digest:
             return unfinished
-        notes.append(f"run {newest_id} was left unfinished with another recipe or other weights; it is not taken up again")
+        notes.append(
+            f"run {newest_id} was left unfinished with another recipe or other weights; it is not taken up again"
+        )
     last = manifest.newest(output_uri)
     table, more = _compare(graph, rows, last, output_uri, limits_changed)
     run_id = newest_id + 1

@@ -31,7 +31,7 @@ class Settings(BaseModel):
 class Checkpoint(Settings):
     """A model's weights, pinned: data, not code.
 
-    In YAML one string will do: `embedded:detector`, `org/model@<40 hex digits>`, or a path with `#sha256=<64 hex digits>`.
+    In YAML one string will do: `embedded:detector`, `org/model@<40 hex digits>`, or `path#sha256=<64 hex digits>`.
     """
 
     uri: str = Field(description="`embedded:NAME`, a hub id `org/model`, or the path of a folder or file of weights.")
@@ -81,7 +81,9 @@ class CatalogueSettings(Settings):
 
     key: str = Field("sku", description="Column that names an item; unique. For a bare prefix the key is the path.")
     image: str = Field("image", description="Column with the picture: a URI, or a path relative to the table.")
-    mask: str | None = Field(None, description="Column with a given mask (white is repainted); null where there is none.")
+    mask: str | None = Field(
+        None, description="Column with a given mask (white is repainted); null where there is none."
+    )
     references: str | None = Field(None, description="Column with reference pictures: a list, or one path.")
 
 
@@ -102,7 +104,9 @@ class ReadSettings(Settings):
     """Limits of what is fetched; they enter no key."""
 
     max_bytes: int = Field(50_000_000, gt=0, description="Larger files are failed rows. Bytes.")
-    max_pixels: int = Field(50_000_000, gt=0, description="Larger pictures are failed rows, told before decoding. Pixels.")
+    max_pixels: int = Field(
+        50_000_000, gt=0, description="Larger pictures are failed rows, told before decoding. Pixels."
+    )
 
 
 class DetectSettings(ModelSettings):
@@ -110,7 +114,9 @@ class DetectSettings(ModelSettings):
 
     min_score: float = Field(0.35, ge=0, le=1, description="Boxes below this confidence are dropped.")
     nms_iou: float = Field(0.5, ge=0, le=1, description="Of two boxes that overlap more, the better one stays. IoU.")
-    max_area: float = Field(0.9, gt=0, le=1, description="Larger boxes are refused: most answer nothing. Share of picture.")
+    max_area: float = Field(
+        0.9, gt=0, le=1, description="Larger boxes are refused: most answer nothing. Share of picture."
+    )
 
 
 class SegmentSettings(ModelSettings):
@@ -120,13 +126,23 @@ class SegmentSettings(ModelSettings):
 class MaskSettings(Settings):
     """Where pixels may change, what is denoised, and which crops the painter sees."""
 
-    instances: Literal["highest_score", "largest", "all"] = Field("highest_score", description="Which boxes to repaint.")
-    max_hole: float = Field(0.01, ge=0, le=1, description="Smaller holes are filled; a bag's handle stays open. Share of mask.")
+    instances: Literal["highest_score", "largest", "all"] = Field(
+        "highest_score", description="Which boxes to repaint."
+    )
+    max_hole: float = Field(
+        0.01, ge=0, le=1, description="Smaller holes are filled; a bag's handle stays open. Share of mask."
+    )
     min_speck: float = Field(0.02, ge=0, le=1, description="Smaller loose parts go. Share of the largest part.")
-    grow: float = Field(0.015, ge=0, le=0.5, description="Growth of the found mask: where pixels may change. Share of its diagonal.")
-    denoise_grow: float = Field(0.015, ge=0, le=0.5, description="Further growth of what is denoised, never of what may change.")
+    grow: float = Field(
+        0.015, ge=0, le=0.5, description="Growth of the found mask: where pixels may change. Share of its diagonal."
+    )
+    denoise_grow: float = Field(
+        0.015, ge=0, le=0.5, description="Further growth of what is denoised, never of what may change."
+    )
     max_area: float = Field(0.9, gt=0, le=1, description="A larger mask is refused. Share of the picture.")
-    crop_px: int = Field(512, ge=64, le=2048, multiple_of=8, description="Side of the painter's crops; from `models`. Pixels.")
+    crop_px: int = Field(
+        512, ge=64, le=2048, multiple_of=8, description="Side of the painter's crops; from `models`. Pixels."
+    )
 
 
 class PaintSettings(ModelSettings):
@@ -138,16 +154,22 @@ class PaintSettings(ModelSettings):
         "ddim", description="The diffusion sampler, by the name people know."
     )
     steps: int = Field(20, ge=1, le=200, description="Denoising steps; time grows in proportion.")
-    guidance: float = Field(7.5, ge=0, le=30, description="Classifier-free guidance; 1 and below is off, higher is more literal.")
+    guidance: float = Field(
+        7.5, ge=0, le=30, description="Classifier-free guidance; 1 and below is off, higher is more literal."
+    )
     strength: float = Field(1.0, gt=0, le=1, description="Share of the noise that is put in; 1 forgets what was there.")
     seed: int = Field(0, ge=0, lt=2**63, description="Another number gives other noise to every item.")
-    seed_by: str | None = Field(None, description="Column whose value replaces the picture's hash: views of one SKU share noise.")
+    seed_by: str | None = Field(
+        None, description="Column whose value replaces the picture's hash: views of one SKU share noise."
+    )
     seeds: tuple[int, ...] = Field((), description="The variants' seeds themselves, in place of derived ones.")
 
     @model_validator(mode="after")
     def _a_seed_a_variant(self) -> PaintSettings:
         if self.seeds and len(self.seeds) != self.variants:
-            raise ValueError(f"`seeds` lists {len(self.seeds)} seeds for {self.variants} variants; give one each or none")
+            raise ValueError(
+                f"`seeds` lists {len(self.seeds)} seeds for {self.variants} variants; give one each or none"
+            )
         return self
 
 
@@ -166,18 +188,30 @@ class ScoreSettings(ModelSettings):
 class JudgeSettings(Settings):
     """Which variants are kept; cheap to change: no model is called again."""
 
-    min_text_similarity: float = Field(0.2, ge=-1, le=1, description="Cosine of prompt and product; depends on the encoder.")
-    min_reference_similarity: float = Field(-1.0, ge=-1, le=1, description="Cosine of the nearest reference and product.")
-    max_ring_error: float = Field(40.0, ge=0, le=255, description="Mean difference in the ring outside, after the fit. Levels.")
+    min_text_similarity: float = Field(
+        0.2, ge=-1, le=1, description="Cosine of prompt and product; depends on the encoder."
+    )
+    min_reference_similarity: float = Field(
+        -1.0, ge=-1, le=1, description="Cosine of the nearest reference and product."
+    )
+    max_ring_error: float = Field(
+        40.0, ge=0, le=255, description="Mean difference in the ring outside, after the fit. Levels."
+    )
     keep_best: int = Field(1, ge=1, le=64, description="At most so many variants an item are kept.")
 
 
 class DeliverSettings(Settings):
     """The form of the pictures that leave."""
 
-    format: Literal["png", "webp", "jpeg"] = Field("png", description="PNG and WebP are lossless; JPEG needs `exact: false`.")
-    exact: bool = Field(True, description="Outside the mask every pixel is the source's, measured on the delivered file.")
-    feather_px: float = Field(4.0, ge=0, le=256, description="Inward feather of the paste into the picture. Its pixels.")
+    format: Literal["png", "webp", "jpeg"] = Field(
+        "png", description="PNG and WebP are lossless; JPEG needs `exact: false`."
+    )
+    exact: bool = Field(
+        True, description="Outside the mask every pixel is the source's, measured on the delivered file."
+    )
+    feather_px: float = Field(
+        4.0, ge=0, le=256, description="Inward feather of the paste into the picture. Its pixels."
+    )
 
     @model_validator(mode="after")
     def _jpeg_is_not_exact(self) -> DeliverSettings:
@@ -196,7 +230,7 @@ MODEL_SETS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "own": {},
 }
-"""What a set of models fills in where a recipe is silent; full-size sets join here when their weights have been tried."""
+"""What a set of models fills in where a recipe is silent; full-size sets join when their weights have been tried."""
 
 
 class Recipe(Settings):
@@ -266,12 +300,18 @@ def template_columns(template: str) -> list[str]:
         ConfigError: the braces do not match, or hold more than a column's name.
     """
     try:
-        fields = [(name, spec, conversion) for _, name, spec, conversion in string.Formatter().parse(template) if name is not None]
+        fields = [
+            (name, spec, conversion)
+            for _, name, spec, conversion in string.Formatter().parse(template)
+            if name is not None
+        ]
     except ValueError as error:
         raise ConfigError(f"the template {template!r} has unmatched braces ({error}); write `{{column}}`") from error
     for name, spec, conversion in fields:
         if not name or spec or conversion or not re.fullmatch(r"\w[\w -]*", name):
-            raise ConfigError(f"the template {template!r} has `{{{name}}}`; expected the bare name of a column in braces")
+            raise ConfigError(
+                f"the template {template!r} has `{{{name}}}`; expected the bare name of a column in braces"
+            )
     return [name for name, _, _ in fields]
 
 
@@ -315,7 +355,11 @@ def load(name_or_path: str) -> Recipe:
 
 def dump(recipe: Recipe) -> str:
     """The recipe as YAML, with every setting that was given or filled in from the model set."""
-    return str(yaml.safe_dump(recipe.model_dump(mode="json", exclude_unset=True), sort_keys=False, allow_unicode=True, width=100))
+    return str(
+        yaml.safe_dump(
+            recipe.model_dump(mode="json", exclude_unset=True), sort_keys=False, allow_unicode=True, width=100
+        )
+    )
 
 
 def _plain(problem: Any, given: Any) -> str:
@@ -330,7 +374,11 @@ def _plain(problem: Any, given: Any) -> str:
             return f"`{place}` is missing; `models: own` needs the checkpoint of every model"
         return f"`{place}` is missing"
     message = str(problem["msg"]).removeprefix("Value error, ")
-    return f"`{place}` is {problem['input']!r}: {message}" if not isinstance(problem["input"], Mapping) else f"`{place}`: {message}"
+    return (
+        f"`{place}` is {problem['input']!r}: {message}"
+        if not isinstance(problem["input"], Mapping)
+        else f"`{place}`: {message}"
+    )
 
 
 def _known_keys(place: tuple[Any, ...]) -> list[str]:

@@ -118,22 +118,34 @@ REASONS: dict[str, Reason] = {
     "unsupported_format": _permanent("The picture's format is not read here.", "Save it as JPEG, PNG, WebP or TIFF."),
     "truncated_image": _permanent("The picture ends too early.", "Upload the file again."),
     "too_many_bytes": _permanent("The file is larger than `read.max_bytes`.", "Shrink the file or raise the limit."),
-    "too_many_pixels": _permanent("The picture has more pixels than `read.max_pixels`.", "Shrink it or raise the limit."),
+    "too_many_pixels": _permanent(
+        "The picture has more pixels than `read.max_pixels`.", "Shrink it or raise the limit."
+    ),
     "mask_missing": _transient("The mask file is not there.", "Put it back or empty the mask column of this item."),
     "mask_unreadable": _permanent("The mask file cannot be read as a picture.", "Replace the mask."),
-    "mask_size_differs": _permanent("The mask has another size than the picture.", "Save the mask at the picture's size."),
+    "mask_size_differs": _permanent(
+        "The mask has another size than the picture.", "Save the mask at the picture's size."
+    ),
     "reference_missing": _transient("A reference picture is not there.", "Put it back or take it off the list."),
     "reference_unreadable": _permanent("A reference file cannot be read as a picture.", "Replace the reference."),
     "crop_missing": _transient("A stored crop has expired.", "Nothing: the next run paints it again."),
     # a stage broke
     "unexpected": _transient("Something broke that nobody expected.", "Read `detail`; please report it."),
     # nothing to paint, or too much
-    "nothing_found": _permanent("Nothing in the picture matches the prompt.", "Check `prompts.find` or `detect.min_score`."),
-    "box_too_large": _permanent("What was found fills nearly the whole picture.", "Raise `detect.max_area` if that is right."),
+    "nothing_found": _permanent(
+        "Nothing in the picture matches the prompt.", "Check `prompts.find` or `detect.min_score`."
+    ),
+    "box_too_large": _permanent(
+        "What was found fills nearly the whole picture.", "Raise `detect.max_area` if that is right."
+    ),
     "empty_mask": _permanent("The mask is empty.", "Check the mask, or lower the speck and growth settings."),
-    "mask_covers_everything": _permanent("The mask covers nearly the whole picture.", "Check the mask or `mask.max_area`."),
+    "mask_covers_everything": _permanent(
+        "The mask covers nearly the whole picture.", "Check the mask or `mask.max_area`."
+    ),
     # no variant was good enough
-    "nothing_kept": _permanent("No variant passed the judge.", "Look at the variants; paint more, or move a threshold."),
+    "nothing_kept": _permanent(
+        "No variant passed the judge.", "Look at the variants; paint more, or move a threshold."
+    ),
     # why a variant was not kept
     "low_text_similarity": _permanent("It does not look enough like the prompt.", "Lower `judge.min_text_similarity`."),
     "low_reference_similarity": _permanent(
@@ -174,7 +186,7 @@ def to_table(rows: Iterable[Row], arrow_schema: pa.Schema) -> pa.Table:
     for row in rows:
         picked = {name: row.get(name) for name in names}
         for name in maps:
-            if isinstance(picked[name], Mapping):
-                picked[name] = list(picked[name].items())
+            value = picked[name]
+            picked[name] = list(value.items()) if isinstance(value, Mapping) else value
         made.append(picked)
     return pa.Table.from_pylist(made, schema=arrow_schema)

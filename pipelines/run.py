@@ -69,8 +69,8 @@ def make_plan(night: Night) -> Plan:
     rows, is_sample = catalogue.product_rows(night.catalogue_uri, night.recipe, night.limit)
     if night.recipe.uses_embedded() and not (is_sample or night.allow_embedded):
         raise ConfigError(
-            f"recipe {night.recipe.name!r} uses the embedded models, which know the sample catalogue's world alone, and "
-            f"{night.catalogue_uri} is another catalogue; name checkpoints of your own (`models: own`), or say "
+            f"recipe {night.recipe.name!r} uses the embedded models, which know the sample catalogue's world alone, "
+            f"and {night.catalogue_uri} is another catalogue; name checkpoints of your own (`models: own`), or say "
             "`--allow-embedded` to see what they make of it"
         )
     graph = _graph(night)
@@ -90,7 +90,9 @@ def render(night: Night) -> Outcome:
     started = time.time()
     made = make_plan(night)
     if not len(made.rows(RENDER)) and not _anything_else_changed(made, night):
-        return Outcome(0, made.run_id - 1, "", made.counts(), ("nothing to do: the newest run is this catalogue already",))
+        return Outcome(
+            0, made.run_id - 1, "", made.counts(), ("nothing to do: the newest run is this catalogue already",)
+        )
     made = plan.commit(made)
     with lease.held(made.run_uri):
         planned = time.time()
@@ -186,7 +188,13 @@ def publish(night: Night, made: Plan, seconds: dict[str, float]) -> dict[str, An
         "recipe": recipe,
         "checkpoints": checkpoints,
         "sample_world_only": night.recipe.uses_embedded(),
-        "counts": {"planned": planned, **equation, KEEP: len(made.rows(KEEP)), "rendered": len(made.rows(RENDER)), **duplicates},
+        "counts": {
+            "planned": planned,
+            **equation,
+            KEEP: len(made.rows(KEEP)),
+            "rendered": len(made.rows(RENDER)),
+            **duplicates,
+        },
         "reasons": dict(reasons),
         "variants": dict(totals),
         "node_seconds": dict(rendered_seconds),
@@ -206,8 +214,8 @@ def _verify(made: Plan) -> None:
     came = {key for table in _parts(made, ["item_key"]) for key in table["item_key"].to_pylist()}
     if wanted != came:
         raise InfrastructureError(
-            f"{len(wanted - came)} of {len(wanted)} rows are missing from {made.run_uri}/parts and {len(came - wanted)} are "
-            "there that were not planned; nothing is published; the same command takes the run up again"
+            f"{len(wanted - came)} of {len(wanted)} rows are missing from {made.run_uri}/parts and {len(came - wanted)} "
+            "are there that were not planned; nothing is published; the same command takes the run up again"
         )
 
 
@@ -222,7 +230,7 @@ def _parts(made: Plan, columns: list[str] | None = None) -> Iterator[pa.Table]:
 def _files(
     made: Plan, schema: pa.Schema, duplicates: Counter[str], rendered_seconds: Counter[str]
 ) -> Iterator[pa.Table]:
-    """Kept-over rows and parts as tables of at most `ROWS_A_FILE` rows; a second copy of a key is dropped and counted."""
+    """Kept-over rows and parts as tables of at most `ROWS_A_FILE` rows; a key's second copy is dropped and counted."""
     seen: set[str] = set()
     waiting: list[pa.Table] = []
 

@@ -20,7 +20,7 @@ from ray.serve.schema import ReplicaState  # type: ignore[attr-defined]  # what 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipelines.errors import InfrastructureError
+from pipelines.errors import ConfigError, InfrastructureError
 from pipelines.graph import build
 from pipelines.placement import Placement
 from pipelines.recipe import Recipe
@@ -28,7 +28,7 @@ from pipelines.rows import Row
 from serve.answers import VERSION, answer
 from serve.errors import Refused
 from serve.executor import Chain, GraphOf, deployments, most_requests
-from serve.requests import Asked, parse_columns, to_row
+from serve.requests import Asked, parse_columns, refused_recipe, to_row
 from serve.schemas import Answer, ErrorAnswer, Health
 from serve.served import Served
 
@@ -175,6 +175,10 @@ def _say_errors_alike(app: FastAPI) -> None:
         refusal = _refuse(Refused(error.status_code, code, str(error.detail), hint))
         refusal.headers.update(error.headers or {})
         return refusal
+
+    @app.exception_handler(ConfigError)
+    async def bad_recipe(request: Request, error: ConfigError) -> JSONResponse:
+        return _refuse(refused_recipe(error))
 
     @app.exception_handler(InfrastructureError)
     async def infrastructure(request: Request, error: InfrastructureError) -> JSONResponse:

@@ -20,7 +20,7 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from pipelines.apply import apply
-from pipelines.errors import InfrastructureError, PackshotError
+from pipelines.errors import ConfigError, InfrastructureError, PackshotError
 from pipelines.graph import Graph, Node, build
 from pipelines.placement import Group, Placement
 from pipelines.recipe import Recipe
@@ -37,6 +37,14 @@ BATCHES_ON_THE_WAY = 2
 BATCHES_WAITING = 8
 """So many more wait for it in the front before requests are refused."""
 RETRY_AFTER_S = 5
+
+
+class _CannotBeBuilt(InfrastructureError):
+    """Takes a stage's ConfigError past `apply`, which would make failed rows of it: the request is to blame."""
+
+    def __init__(self, error: ConfigError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class Nodes:
@@ -56,36 +64,40 @@ class Nodes:
             if node.name in self.names:
                 self._stage(node)
 
-    def __call__(self, payloads: Sequence[Payload]) -> list[Row | InfrastructureError]:
+    def __call__(self, payloads: Sequence[Payload]) -> list[Row | PackshotError]:
         """Run the nodes over a batch; as many answers come back, in order.
 
-        Rows carry on what later nodes read and what a finished row has. An error in the place of a row is that of the
-        weights or storage its recipe needs; the other recipes' rows are not touched by it.
+        Rows carry on what later nodes read and what a finished row has. An error in the place of a row is its recipe's,
+        whose settings cannot be or whose weights do not answer; the other recipes' rows are not touched by it.
         """
         graphs = [self.graph_of(recipe) for _, recipe in payloads]
-        answers: list[Row | InfrastructureError] = [row for row, _ in payloads]
+        answers: list[Row | PackshotError] = [row for row, _ in payloads]
         for name in self.names:
             for node, places in _by_node(name, graphs).items():
                 self._run(node, graphs[places[0]], places, answers)
         return [
-            answer if isinstance(answer, InfrastructureError) else _carried(answer, graph, self.names[-1])
+            answer if isinstance(answer, PackshotError) else _carried(answer, graph, self.names[-1])
             for answer, graph in zip(answers, graphs, strict=True)
         ]
 
-    def _run(self, node: Node, graph: Graph, places: list[int], answers: list[Row | InfrastructureError]) -> None:
-        live = [(place, row) for place in places if not isinstance(row := answers[place], InfrastructureError)]
+    def _run(self, node: Node, graph: Graph, places: list[int], answers: list[Row | PackshotError]) -> None:
+        live = [(place, row) for place in places if not isinstance(row := answers[place], PackshotError)]
         try:
             # The stage is built inside `apply`: one that cannot be built fails its own recipe's rows alone.
             done = apply(node.name, partial(self._call, node), [row for _, row in live], graph.passes_by(node.name))
         except InfrastructureError as error:
             for place, _ in live:
-                answers[place] = error
+                answers[place] = error.error if isinstance(error, _CannotBeBuilt) else error
             return
         for (place, _), row in zip(live, done, strict=True):
             answers[place] = row
 
     def _call(self, node: Node, rows: Sequence[Row]) -> list[Update]:
-        answers: list[Update] = self._stage(node)(rows)
+        try:
+            stage = self._stage(node)
+        except ConfigError as error:
+            raise _CannotBeBuilt(error) from error
+        answers: list[Update] = stage(rows)
         return answers
 
     def _stage(self, node: Node) -> Any:
@@ -127,15 +139,16 @@ class Deployed:
         """Run the group's nodes over a row, together with whatever else is waiting.
 
         Raises:
+            ConfigError: the recipe's settings do not go together.
             InfrastructureError: the weights or storage that the recipe needs do not answer.
         """
-        answer: Row | InfrastructureError = await self._gathered((row, recipe))
-        if isinstance(answer, InfrastructureError):
+        answer: Row | PackshotError = await self._gathered((row, recipe))
+        if isinstance(answer, PackshotError):
             raise answer
         return answer
 
     @serve.batch
-    async def _gathered(self, payloads: list[Payload]) -> list[Row | InfrastructureError]:
+    async def _gathered(self, payloads: list[Payload]) -> list[Row | PackshotError]:
         return await asyncio.get_running_loop().run_in_executor(self.thread, self.nodes, payloads)
 
 
@@ -185,7 +198,7 @@ class Chain:
 
         Raises:
             Refused: too many requests wait, or a worker died with this one.
-            InfrastructureError: from a worker.
+            ConfigError, InfrastructureError: from a worker.
         """
         passing: Any = row
         for handle in self.handles:

@@ -70,6 +70,13 @@ def parse_columns(text: str | None) -> dict[str, str | None]:
     return {name: None if value is None else str(value) for name, value in given.items()}
 
 
+def refused_recipe(error: ConfigError) -> Refused:
+    """What a client hears of a recipe that cannot be."""
+    return Refused(
+        422, "bad_recipe", str(error), "Change what the message names; `packshot recipe schema` lists it all."
+    )
+
+
 def to_row(asked: Asked, served: Served) -> tuple[Row, Recipe]:
     """The row and the recipe that the graph is run with.
 
@@ -83,8 +90,7 @@ def to_row(asked: Asked, served: Served) -> tuple[Row, Recipe]:
         _check_columns(recipe, asked)
         (row,) = catalogue.rows(recipe, _table(own, asked), None)
     except ConfigError as error:
-        hint = "Change what the message names; `packshot recipe check` says the same."
-        raise Refused(422, "bad_recipe", str(error), hint) from error
+        raise refused_recipe(error) from error
     return row, recipe
 
 

@@ -50,14 +50,12 @@ class FakeSegmenter:
         whole = np.zeros(image.shape[:2], bool)
         left, top, right, bottom = box.astype(int)
         whole[top:bottom, left:right] = True
-        return Candidates(
-            np.stack([whole, whole & (image != image[0, 0]).any(2)]), np.array([0.4, 0.95], np.float32)
-        )
+        return Candidates(np.stack([whole, whole & (image != image[0, 0]).any(2)]), np.array([0.4, 0.95], np.float32))
 
 
 @dataclass(frozen=True)
 class FakePainter:
-    """Paints a flat colour that follows from prompt and seed, and shifts everything else by two levels, as a VAE does."""
+    """Paints a flat colour that follows from prompt and seed, shifts everything else by two levels, as a VAE does."""
 
     def __call__(self, paintings: Sequence[Painting]) -> list[RGB]:
         return [self._paint(painting) for painting in paintings]

@@ -66,7 +66,9 @@ def test_bad_row_in_a_batch_of_eight_is_the_only_one_that_fails(place):
     assert done[place]["node"] == "upper"
     assert f"cannot bear k{place}" in done[place]["detail"]
     assert "Traceback" in done[place]["detail"]
-    assert [row["upper"] for index, row in enumerate(done) if index != place] == [f"K{i}" for i in range(8) if i != place]
+    assert [row["upper"] for index, row in enumerate(done) if index != place] == [
+        f"K{i}" for i in range(8) if i != place
+    ]
 
 
 def test_item_error_fails_its_row_with_reason_and_detail():
@@ -75,7 +77,12 @@ def test_item_error_fails_its_row_with_reason_and_detail():
 
     (done,) = apply("read", stage, [a_row("a")])
 
-    assert (done["status"], done["reason"], done["detail"], done["node"]) == (FAILED, "truncated_image", "ends at byte 12", "read")
+    assert (done["status"], done["reason"], done["detail"], done["node"]) == (
+        FAILED,
+        "truncated_image",
+        "ends at byte 12",
+        "read",
+    )
 
 
 def test_update_with_a_reason_rejects_the_row_and_keeps_its_columns():
@@ -84,7 +91,12 @@ def test_update_with_a_reason_rejects_the_row_and_keeps_its_columns():
 
     (done,) = apply("detect", stage, [a_row("a")])
 
-    assert (done["status"], done["reason"], done["node"], done["boxes_xyxy"]) == (REJECTED, "nothing_found", "detect", [])
+    assert (done["status"], done["reason"], done["node"], done["boxes_xyxy"]) == (
+        REJECTED,
+        "nothing_found",
+        "detect",
+        [],
+    )
 
 
 def test_wrong_number_of_answers_is_a_bug_of_the_stage_and_fails_the_rows():
@@ -106,5 +118,5 @@ def test_infrastructure_error_is_nobodys_row_and_goes_on():
 
 
 def test_unknown_reason_word_is_refused():
-    with pytest.raises(ValueError, match="not a word of rows.REASONS"):
+    with pytest.raises(ValueError, match=r"not a word of rows\.REASONS"):
         ItemError("somehow_bad", "")

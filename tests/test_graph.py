@@ -16,7 +16,19 @@ ALL = ["detect", "segment", "mask", "paint", "compose", "score", "judge", "deliv
 
 def keys(tmp_path, row=(), **sections):
     recipe = a_recipe(tmp_path, **sections)
-    table = pa.table({name: [value] for name, value in {"sku": "a", "image": "a.png", "category": "mug", "colour": "red", "price": "1", **dict(row)}.items()})
+    table = pa.table(
+        {
+            name: [value]
+            for name, value in {
+                "sku": "a",
+                "image": "a.png",
+                "category": "mug",
+                "colour": "red",
+                "price": "1",
+                **dict(row),
+            }.items()
+        }
+    )
     (made,) = catalogue.rows(recipe, table, str(tmp_path), {str(tmp_path / "a.png"): "v1"})
     return build(recipe).node_keys(made)
 
@@ -77,8 +89,17 @@ def test_item_that_stopped_is_compared_up_to_there():
 
 @pytest.mark.parametrize(
     ("node", "start"),
-    [("detect", "detect"), ("segment", "detect"), ("mask", "mask"), ("paint", "mask"), ("compose", "mask"), ("score", "score"), ("judge", "judge"), ("deliver", "judge")],
-)  # fmt: skip
+    [
+        ("detect", "detect"),
+        ("segment", "detect"),
+        ("mask", "mask"),
+        ("paint", "mask"),
+        ("compose", "mask"),
+        ("score", "score"),
+        ("judge", "judge"),
+        ("deliver", "judge"),
+    ],
+)
 def test_start_is_the_last_resumable_node_at_or_before_the_change(tmp_path, node, start):
     assert build(a_recipe(tmp_path)).start_for(node) == start
 

@@ -49,8 +49,12 @@ def test_run_that_is_not_there_is_missing(tmp_path):
 
 
 def test_difference_of_two_nights_names_items_by_what_happened(tmp_path):
-    old = published(tmp_path, 1, {"gone": "ok", "same": "ok", "fell": "ok", "rose": "failed"}, {"same": "1", "fell": "2"})
-    new = published(tmp_path, 2, {"new": "ok", "same": "ok", "fell": "rejected", "rose": "ok"}, {"same": "1", "rose": "3"})
+    old = published(
+        tmp_path, 1, {"gone": "ok", "same": "ok", "fell": "ok", "rose": "failed"}, {"same": "1", "fell": "2"}
+    )
+    new = published(
+        tmp_path, 2, {"new": "ok", "same": "ok", "fell": "rejected", "rose": "ok"}, {"same": "1", "rose": "3"}
+    )
 
     assert manifest.difference(old, new) == {
         "added": ["new"],

@@ -68,7 +68,11 @@ def test_every_item_is_accounted_for_and_the_bad_file_has_its_reason(first_night
     assert outcome.exit_code == 0
     assert counts["planned"] == 4 == counts["ok"] + counts["rejected"] + counts["failed"] + counts["pending"]
     assert set(done) == {"k0", "k1", "k2", "broken"}
-    assert (done["broken"]["status"], done["broken"]["reason"], done["broken"]["node"]) == ("failed", "not_an_image", "read")
+    assert (done["broken"]["status"], done["broken"]["reason"], done["broken"]["node"]) == (
+        "failed",
+        "not_an_image",
+        "read",
+    )
 
 
 def test_delivered_pictures_are_the_source_outside_the_mask(first_night):
@@ -100,7 +104,7 @@ def test_images_table_holds_every_variant_with_its_hyperparameters(first_night):
 
 
 def test_duckdb_and_pandas_read_the_manifest(first_night, tmp_path):
-    night, outcome = first_night
+    _, outcome = first_night
     for name in ("items", "images"):
         (tmp_path / f"{name}.parquet").write_bytes(storage.read(storage.join(outcome.run_uri, name, "00000.parquet")))
 

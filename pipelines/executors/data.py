@@ -59,7 +59,9 @@ class OnRay:
         self.edge = edge
         self.ledger = ledger
         with self._telling():
-            self.worker = Worker(graph, nodes, lambda progress: int(ray.get(ledger.report.remote(progress))), max_unexpected)
+            self.worker = Worker(
+                graph, nodes, lambda progress: int(ray.get(ledger.report.remote(progress))), max_unexpected
+            )
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Run the group's nodes over the table's rows."""
@@ -128,7 +130,7 @@ def preflight(placement: Placement) -> None:
     Raises:
         ConfigError: what is asked, what is there, and what to do.
     """
-    there = ray.cluster_resources()
+    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # ray leaves it bare
     cpus = sum(group.cpus * group.replicas for group in placement) + CPUS_BESIDE_THE_GROUPS
     gpus = sum(group.gpus * group.replicas for group in placement)
     if gpus > there.get("GPU", 0):
@@ -138,8 +140,8 @@ def preflight(placement: Placement) -> None:
         )
     if cpus > there.get("CPU", 0):
         raise ConfigError(
-            f"the placement needs {cpus:g} CPUs ({CPUS_BESIDE_THE_GROUPS} of them for Ray's own reading and writing) and the "
-            f"cluster has {there.get('CPU', 0):g}: the run would hang; add nodes, or start Ray with a larger `--num-cpus`"
+            f"the placement needs {cpus:g} CPUs ({CPUS_BESIDE_THE_GROUPS} of them for Ray's own reading and writing) and "
+            f"the cluster has {there.get('CPU', 0):g}: the run would hang; add nodes, or start Ray with more `--num-cpus`"
         )
 
 
@@ -147,7 +149,9 @@ def preflight(placement: Placement) -> None:
 def _settings(checkpoint_uri: str) -> Iterator[None]:
     """Ray Data's switches for this run; the former ones come back."""
     context = ray.data.DataContext.get_current()
-    before = {name: getattr(context, name) for name in ("checkpoint_config", "max_errored_blocks", "print_on_execution_start")}
+    before = {
+        name: getattr(context, name) for name in ("checkpoint_config", "max_errored_blocks", "print_on_execution_start")
+    }
     filesystem, path = storage.arrow(checkpoint_uri)
     context.checkpoint_config = CheckpointConfig(
         id_column="item_key", checkpoint_path=path, override_filesystem=filesystem, delete_checkpoint_on_success=False

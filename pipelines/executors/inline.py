@@ -1,4 +1,4 @@
-"""Run a graph in this process: no ray. What `packshot try` and the library call use, and what tests compare others with."""
+"""Run a graph in this process, without ray: for `packshot try`, the library call, and as the tests' yardstick."""
 
 from __future__ import annotations
 

@@ -32,9 +32,15 @@ class Worker:
     """The nodes of one group: rows in, rows out, as many and in the same order."""
 
     def __init__(
-        self, graph: Graph, nodes: Sequence[str], report: Report | None = None, max_unexpected: int = DEFAULT_MAX_UNEXPECTED
+        self,
+        graph: Graph,
+        nodes: Sequence[str],
+        report: Report | None = None,
+        max_unexpected: int = DEFAULT_MAX_UNEXPECTED,
     ) -> None:
-        self.stages = [(node.name, node.make(), graph.passes_by(node.name)) for node in graph.nodes if node.name in nodes]
+        self.stages = [
+            (node.name, node.make(), graph.passes_by(node.name)) for node in graph.nodes if node.name in nodes
+        ]
         self.report = report or CountUnexpected()
         self.max_unexpected = max_unexpected
 
@@ -48,7 +54,9 @@ class Worker:
         for name, stage, passes_by in self.stages:
             started = time.perf_counter()
             done = apply(name, stage, done, passes_by)
-            unexpected = sum(row["status"] == FAILED and row["reason"] == "unexpected" and row["node"] == name for row in done)
+            unexpected = sum(
+                row["status"] == FAILED and row["reason"] == "unexpected" and row["node"] == name for row in done
+            )
             so_far = self.report(Progress(name, len(done), time.perf_counter() - started, unexpected))
             if so_far > self.max_unexpected:
                 raise TooManyUnexpected(

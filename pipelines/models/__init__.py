@@ -19,7 +19,7 @@ RGB = NDArray[np.uint8]  # (H, W, 3)
 
 @dataclass(frozen=True)
 class Found:
-    """Boxes that match a prompt, best first: boxes_xyxy (N, 4) float32 pixels, scores (N,) in 0..1, N labels; N may be 0."""
+    """Boxes that match a prompt, best first: (N, 4) pixels, scores (N,) in 0..1, N labels; N may be 0."""
 
     boxes_xyxy: NDArray[np.float32]
     scores: NDArray[np.float32]
@@ -36,7 +36,7 @@ class Candidates:
 
 @dataclass(frozen=True, eq=False)
 class Painting:
-    """One crop to paint: rgb uint8 (S, S, 3), repaint_mask bool (S, S) with True repainted, the words, and the noise's seed.
+    """One crop to paint: rgb uint8 (S, S, 3), repaint_mask bool (S, S), True is repainted; the words; the noise's seed.
 
     Paintings of one item share the `rgb` and `repaint_mask` objects: an adapter encodes them once.
     """

@@ -92,7 +92,7 @@ def nms(boxes_xyxy: Boxes, scores: NDArray[np.float32], iou: float) -> NDArray[n
     if not len(boxes):
         return np.zeros(0, np.int64)
     import torch  # here, since importing this module must not load it
-    from torchvision.ops import nms as torchvision_nms  # type: ignore[import-untyped]  # ships no types
+    from torchvision.ops import nms as torchvision_nms
 
     kept = torchvision_nms(torch.tensor(boxes), torch.tensor(ranks), iou)
     return np.asarray(kept.numpy(), np.int64)

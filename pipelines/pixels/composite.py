@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage  # type: ignore[import-untyped]  # ships no types
+from scipy import ndimage
 
 from pipelines.pixels.crops import Region
 from pipelines.pixels.masks import padded_window

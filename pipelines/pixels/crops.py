@@ -38,7 +38,7 @@ def letterbox(rgb: NDArray[np.uint8], side_px: int) -> tuple[NDArray[np.uint8], 
     scale = side_px / max(height, width)
     size_wh = max(1, round(width * scale)), max(1, round(height * scale))
     square = np.full((side_px, side_px, 3), GREY, np.uint8)
-    square[: size_wh[1], : size_wh[0]] = Image.fromarray(rgb).resize(size_wh, Image.Resampling.BILINEAR)
+    square[: size_wh[1], : size_wh[0]] = np.asarray(Image.fromarray(rgb).resize(size_wh, Image.Resampling.BILINEAR))
     return square, scale
 
 

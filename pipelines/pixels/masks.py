@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco  # type: ignore[import-untyped]  # ships no types
-from scipy import ndimage  # type: ignore[import-untyped]  # ships no types
+from pycocotools import mask as coco
+from scipy import ndimage
 
 from pipelines.pixels.images import Picture
 

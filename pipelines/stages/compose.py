@@ -20,8 +20,8 @@ from pipelines.stages.mask import REGIONS
 class Compose:
     """Fit the painted crop's colours on the ring outside the mask, and paste it into the source's crop.
 
-    The ring lies outside what was denoised, so both sides of it are known: what the model made of it tells the tone step
-    that it made inside as well. Adds V*R finished crops, raw uint8 (S, S, 3), equal to the source's crop outside the
+    The ring lies outside what was denoised, so both sides of it are known: what the model made of it tells the tone
+    step that it made inside as well. Adds V*R finished crops, raw uint8 (S, S, 3), equal to the source's crop outside the
     allow mask, and the ring's mean absolute difference, 0..255, before and after the fit (null where no ring is left).
     """
 
@@ -50,14 +50,20 @@ class Compose:
             region = tuple(row["regions_xyxy"][index % count])
             source = from_raw(row["region_rgb"][index % count])
             side = len(source)
-            crop, errors = self._finish(from_raw(painted), source, cut_mask(allow, region, side), cut_mask(repaint, region, side))
+            crop, errors = self._finish(
+                from_raw(painted), source, cut_mask(allow, region, side), cut_mask(repaint, region, side)
+            )
             finished.append(crop.tobytes())
             before.append(errors[0])
             after.append(errors[1])
         return {"finished_crops": finished, "ring_errors_before": before, "ring_errors_after": after}
 
     def _finish(
-        self, painted: NDArray[np.uint8], source: NDArray[np.uint8], allow: NDArray[np.bool_], repaint: NDArray[np.bool_]
+        self,
+        painted: NDArray[np.uint8],
+        source: NDArray[np.uint8],
+        allow: NDArray[np.bool_],
+        repaint: NDArray[np.bool_],
     ) -> tuple[NDArray[np.uint8], tuple[float | None, float | None]]:
         around = ring(repaint, self.settings.ring_px)
         before = ring_error(painted, source, around)

@@ -22,7 +22,7 @@ from pipelines.stages.mask import REGIONS
 
 @dataclass(frozen=True)
 class Store:
-    """Where pictures go: each at the sha256 of its own bytes, put only if absent, so doing a row again rewrites nothing."""
+    """Where pictures go: each at the sha256 of its own bytes, put if absent, so doing a row again rewrites nothing."""
 
     root_uri: str
 
@@ -39,8 +39,8 @@ class Deliver:
 
     Every variant's crops are stored as PNG, kept ones under `crops/`, others under `variants/`. For kept variants alone
     the full picture is made: crops resized back once, pasted inside the allow mask, the source copied everywhere else,
-    encoded once. `changed_outside` counts the pixels outside the allow mask that differ from the source in the *decoded*
-    file; in exact mode any such pixel is a bug and fails the row. An item with nothing kept is rejected here. Without a
+    encoded once. `changed_outside` counts the pixels outside the allow mask that differ from the source in the
+    *decoded* file; in exact mode any such pixel is a bug and fails the row. An item with nothing kept is rejected here. Without a
     store the encoded pictures stay in the row (`image_files`); the last three lists are null where not kept.
     """
 
@@ -87,12 +87,20 @@ class Deliver:
         }
         return update if any(row["variant_kept"]) else {**update, "reason": "nothing_kept"}
 
-    def _picture(self, row: Row, source: Picture, allow: NDArray[np.bool_], crops: Sequence[NDArray[np.uint8]]) -> bytes:
+    def _picture(
+        self, row: Row, source: Picture, allow: NDArray[np.bool_], crops: Sequence[NDArray[np.uint8]]
+    ) -> bytes:
         picture = source.rgb
         for crop, region in zip(crops, row["regions_xyxy"], strict=True):
             picture = paste_region(picture, crop, tuple(region), allow, self.settings.feather_px)
         alpha = None if self.settings.format == "jpeg" else source.alpha
-        return encode(picture, self.settings.format, alpha=alpha, icc_profile=source.icc_profile, xmp=provenance_xmp("Packshot", None))
+        return encode(
+            picture,
+            self.settings.format,
+            alpha=alpha,
+            icc_profile=source.icc_profile,
+            xmp=provenance_xmp("Packshot", None),
+        )
 
     def _prove(self, encoded: bytes, source: Picture, allow: NDArray[np.bool_]) -> int:
         changed = changed_outside(source.rgb, decode(encoded).rgb, allow)
@@ -109,5 +117,7 @@ class Deliver:
                 self.store.put("crops" if kept[index // a_variant] else "variants", encode(crop, "png"), "png")
                 for index, crop in enumerate(crops)
             ],
-            "image_uris": [None if file is None else self.store.put("images", file, self.settings.format) for file in files],
+            "image_uris": [
+                None if file is None else self.store.put("images", file, self.settings.format) for file in files
+            ],
         }

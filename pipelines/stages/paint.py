@@ -19,7 +19,7 @@ from pipelines.stages.mask import REGIONS
 class Paint:
     """Repaint regions by latent diffusion inpainting (Rombach et al. 2022, arXiv:2112.10752, section 4.5).
 
-    Adds V seeds and V*R crops, raw uint8 (S, S, 3), variant-major. The crop is all the model's own: pasting comes later.
+    Adds V seeds and V*R crops, raw uint8 (S, S, 3), variant-major. The crop is the model's own: pasting comes later.
     A variant's noise depends on its seed alone (DESIGN 6), never on batch mates: all rows' (variant, region) pairs are
     packed into calls of one shape.
     """

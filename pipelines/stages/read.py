@@ -58,7 +58,9 @@ class Read:
 
     def _read(self, row: Row) -> Update | ItemError:
         try:
-            encoded = self._fetch(row.get("given_image_bytes"), row["source_uri"], row["source_version"], "source_missing")
+            encoded = self._fetch(
+                row.get("given_image_bytes"), row["source_uri"], row["source_version"], "source_missing"
+            )
             picture = decode(encoded, self.settings.max_pixels)
             return {
                 "source_sha256": hashlib.sha256(encoded).hexdigest(),
@@ -93,16 +95,22 @@ class Read:
         encoded = self._fetch(row.get("given_mask_bytes"), row["mask_uri"], row["mask_version"], "mask_missing")
         picture = self._decode_beside(encoded, "mask_unreadable")
         if picture.size_wh != size_wh:
-            raise ImageError("mask_size_differs", f"the mask is {picture.size_wh} pixels wide and high, the picture {size_wh}")
+            raise ImageError(
+                "mask_size_differs", f"the mask is {picture.size_wh} pixels wide and high, the picture {size_wh}"
+            )
         return to_rle(mask_from_picture(picture))
 
     def _references(self, row: Row) -> list[bytes]:
         given = row.get("given_reference_bytes")
         uris, versions = row["reference_uris"] or [], row["reference_versions"] or []
-        encoded = list(given) if given else [
-            self._fetch(None, uri, version, "reference_missing")
-            for uri, version in zip(uris, versions or [None] * len(uris), strict=True)
-        ]
+        encoded = (
+            list(given)
+            if given
+            else [
+                self._fetch(None, uri, version, "reference_missing")
+                for uri, version in zip(uris, versions or [None] * len(uris), strict=True)
+            ]
+        )
         for reference in encoded:
             self._decode_beside(reference, "reference_unreadable")
         return encoded

@@ -58,15 +58,21 @@ class Score:
         allow, regions = from_rle(row["allow_mask_rle"]), row["regions_xyxy"]
         crops = [from_raw(raw) for raw in row["finished_crops"]]
         masks = [cut_mask(allow, tuple(region), len(crops[0])) for region in regions]
-        return [neutral_crop(crop, masks[index % len(regions)], self.encoder.side_px) for index, crop in enumerate(crops)]
+        return [
+            neutral_crop(crop, masks[index % len(regions)], self.encoder.side_px) for index, crop in enumerate(crops)
+        ]
 
 
-def _scores(row: Row, pictures: NDArray[np.float32], texts: NDArray[np.float32], likes: NDArray[np.float32]) -> list[Update]:
+def _scores(
+    row: Row, pictures: NDArray[np.float32], texts: NDArray[np.float32], likes: NDArray[np.float32]
+) -> list[Update]:
     count = len(row["regions_xyxy"])
     scores: list[Update] = []
     for variant, text in enumerate(texts):
         own = pictures[variant * count : (variant + 1) * count]
-        errors = [error for error in row["ring_errors_after"][variant * count : (variant + 1) * count] if error is not None]
+        errors = [
+            error for error in row["ring_errors_after"][variant * count : (variant + 1) * count] if error is not None
+        ]
         scores.append(
             {
                 "text_similarity": float((own @ text).min()),

@@ -38,7 +38,10 @@ class Segment:
         updates: list[Update | ItemError] = [{} for _ in rows]
         for index, candidates in zip(asked, self.segmenter(images, boxes), strict=True):
             best = [_best(candidate) for candidate in candidates]
-            updates[index] = {"object_masks_rle": [mask for mask, _ in best], "mask_scores": [score for _, score in best]}
+            updates[index] = {
+                "object_masks_rle": [mask for mask, _ in best],
+                "mask_scores": [score for _, score in best],
+            }
         return updates
 
 

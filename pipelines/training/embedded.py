@@ -1,7 +1,7 @@
 """Train and export the models that ship with the package.
 
 Every part trains within a budget of minutes, goes on from its own checkpoint, and is exported at each checkpoint, so
-that a training that is stopped leaves a usable model. The painter needs a finished `vae`.
+that a training that is stopped leaves a usable model. `decoder` and `painter` need a finished `vae`.
 """
 
 import argparse
@@ -23,9 +23,16 @@ from pipelines.training.loop import Learner
 from pipelines.training.loop import train as run
 from pipelines.training.painter import PainterLearner, export_painter
 from pipelines.training.segmenter import SegmenterLearner, export_segmenter
-from pipelines.training.vae import VaeLearner, export_vae
+from pipelines.training.vae import DecoderLearner, VaeLearner, export_vae
 
-DEFAULT_MINUTES: Final = {"vae": 22.0, "detector": 15.0, "segmenter": 7.0, "encoder": 6.0, "painter": 60.0}
+DEFAULT_MINUTES: Final = {
+    "vae": 22.0,
+    "decoder": 15.0,
+    "detector": 15.0,
+    "segmenter": 7.0,
+    "encoder": 6.0,
+    "painter": 60.0,
+}
 LATENT_MINUTES: Final = 6.0
 SCENES: Final = 7000
 EMBEDDED_DIR: Final = Path(pipelines.embedded.__path__[0])
@@ -43,7 +50,7 @@ def train(
     """Train parts in turn and export each.
 
     Args:
-        parts: of `vae`, `detector`, `segmenter`, `encoder`, `painter`; or `all`.
+        parts: of `vae`, `decoder` (refines it), `detector`, `segmenter`, `encoder`, `painter`; or `all`.
         work_dir: keeps the rendered examples, checkpoints and loss curves; training goes on from what is there.
         minutes: the budget of each part, over all its runs; None for its default.
         out_dir: where the weights go.
@@ -71,8 +78,8 @@ def train(
 def export(part: str, work_dir: Path, out_dir: Path = EMBEDDED_DIR) -> None:
     """Write a part's averaged weights in fp16 from its checkpoint; the autoencoder goes into the painter's folder."""
     examples = Examples(work_dir / "examples")
-    if part == "vae":
-        export_vae(examples, work_dir / "vae", work_dir / "vae" / "export")
+    if part in ("vae", "decoder"):
+        export_vae(examples, work_dir / part, work_dir / "vae" / "export")
         if (out_dir / "painter").exists():
             shutil.copytree(work_dir / "vae" / "export", out_dir / "painter" / "vae", dirs_exist_ok=True)
     elif part == "painter":
@@ -93,6 +100,7 @@ def _painter(examples: Examples, work_dir: Path) -> Learner:
 
 _LEARNERS: Final[dict[str, Callable[[Examples, Path], Learner]]] = {
     "vae": lambda examples, _: VaeLearner(examples),
+    "decoder": lambda examples, work_dir: DecoderLearner(examples, work_dir / "vae"),
     "detector": lambda examples, _: DetectorLearner(examples),
     "segmenter": lambda examples, _: SegmenterLearner(examples),
     "encoder": lambda examples, _: EncoderLearner(examples),

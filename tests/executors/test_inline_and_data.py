@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import catalogue
+from pipelines.errors import ConfigError, TooManyUnexpected
 from pipelines.executors import inline
 from pipelines.executors.worker import Worker
-from pipelines.errors import ConfigError, TooManyUnexpected
 from pipelines.manifest import to_parquet
 from pipelines.pixels.images import encode
 from pipelines.placement import LOCAL, Group
@@ -52,8 +52,18 @@ def run_on_ray(graph, rows, placement, folder, max_unexpected=10):
     folder.mkdir()
     (folder / "rows.parquet").write_bytes(to_parquet(to_table(rows, graph.manifest_schema())))
     ledger = data.Ledger.remote(len(rows), [node.name for node in graph.nodes])
-    data.run(graph, placement, str(folder / "rows.parquet"), str(folder / "parts"), str(folder / "checkpoint"), ledger, max_unexpected)
-    return pa.concat_tables([pq.read_table(io.BytesIO(path.read_bytes())) for path in sorted((folder / "parts").glob("*.parquet"))])
+    data.run(
+        graph,
+        placement,
+        str(folder / "rows.parquet"),
+        str(folder / "parts"),
+        str(folder / "checkpoint"),
+        ledger,
+        max_unexpected,
+    )
+    return pa.concat_tables(
+        [pq.read_table(io.BytesIO(path.read_bytes())) for path in sorted((folder / "parts").glob("*.parquet"))]
+    )
 
 
 def test_no_rows_give_an_empty_table_with_every_column(tmp_path):
@@ -72,7 +82,7 @@ def test_batch_size_changes_no_pixel(tmp_path, batch_size):
 
     assert without_times(to_table(inline.run(graph, rows, batch_size=batch_size), schema)) == without_times(together)
     assert set(together["status"].to_pylist()) == {OK}
-    assert set(np.concatenate([row for row in together["changed_outside"].to_pylist()]).tolist()) == {0, None}
+    assert set(np.concatenate(together["changed_outside"].to_pylist()).tolist()) == {0, None}
 
 
 def test_inline_and_ray_data_give_equal_rows_and_pixels_in_any_placement(tmp_path, local_ray):

@@ -106,12 +106,16 @@ def test_limit_plans_the_first_items_only(folder):
 def test_bucket_that_does_not_exist_or_refuses_is_told_plainly(folder, s3, monkeypatch):
     from pipelines import storage
 
-    told = refused("plan", "s3://no-such-bucket-here/products.csv", "--recipe", folder / "recipe.yaml", "--output", folder / "out")
+    told = refused(
+        "plan", "s3://no-such-bucket-here/products.csv", "--recipe", folder / "recipe.yaml", "--output", folder / "out"
+    )
     assert "no-such-bucket-here" in told
 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     storage.client.cache_clear()
-    told = refused("plan", "s3://no-such-bucket-here/products.csv", "--recipe", folder / "recipe.yaml", "--output", folder / "out")
+    told = refused(
+        "plan", "s3://no-such-bucket-here/products.csv", "--recipe", folder / "recipe.yaml", "--output", folder / "out"
+    )
     assert "credentials" in told
     assert "wrong" not in told
     monkeypatch.undo()
@@ -132,8 +136,15 @@ def test_gpus_where_there_are_none_are_told_by_the_doctor(folder):
 
 def test_doctor_finds_weights_catalogue_and_output_in_order(folder):
     code, out, _ = packshot(
-        "doctor", "--recipe", folder / "recipe.yaml", "--catalogue", folder / "products.csv", "--output", folder / "out", "--json"
-    )  # fmt: skip
+        "doctor",
+        "--recipe",
+        folder / "recipe.yaml",
+        "--catalogue",
+        folder / "products.csv",
+        "--output",
+        folder / "out",
+        "--json",
+    )
 
     assert code == 0
     assert all(finding["ok"] for finding in json.loads(out)["findings"])
@@ -177,16 +188,29 @@ def test_try_writes_what_a_person_wants_to_see(tmp_path):
     (tmp_path / "photo.png").write_bytes(encode(made.rgb, "png"))
 
     code, out, told = packshot(
-        "try", tmp_path / "photo.png", "--find", largest.category, "--prompt", f"a red {largest.category}",
-        "--models", "embedded", "--variants", 2, "--output", tmp_path / "tried", "--json",
-    )  # fmt: skip
+        "try",
+        tmp_path / "photo.png",
+        "--find",
+        largest.category,
+        "--prompt",
+        f"a red {largest.category}",
+        "--models",
+        "embedded",
+        "--variants",
+        2,
+        "--output",
+        tmp_path / "tried",
+        "--json",
+    )
 
     facts = json.loads(out)
     assert "sample world only" in told
     assert (tmp_path / "tried" / "recipe.yaml").is_file()
     if facts["status"] == "ok":
         assert code == 0
-        assert {"mask.png", "before-after.png", "difference.png"} <= {path.name for path in (tmp_path / "tried").iterdir()}
+        assert {"mask.png", "before-after.png", "difference.png"} <= {
+            path.name for path in (tmp_path / "tried").iterdir()
+        }
         assert {variant["changed_outside"] for variant in facts["variants"] if variant["kept"]} == {0}
     else:
         assert code == 1
@@ -196,7 +220,18 @@ def test_try_writes_what_a_person_wants_to_see(tmp_path):
 def test_try_of_a_file_that_is_no_picture_gives_its_reason(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
 
-    code, out, _ = packshot("try", tmp_path / "notes.txt", "--find", "mug", "--prompt", "a mug", "--models", "embedded", "--output", tmp_path / "t")  # fmt: skip
+    code, out, _ = packshot(
+        "try",
+        tmp_path / "notes.txt",
+        "--find",
+        "mug",
+        "--prompt",
+        "a mug",
+        "--models",
+        "embedded",
+        "--output",
+        tmp_path / "t",
+    )
 
     assert code == 1
     assert "The file is not a picture." in out

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import pyarrow as pa
 from fastapi.testclient import TestClient
 
-from pipelines.errors import InfrastructureError
-from pipelines.graph import build
+from pipelines.errors import ConfigError, PackshotError
+from pipelines.graph import Graph, build
 from pipelines.pixels.images import encode
 from pipelines.recipe import Recipe
 from pipelines.rows import Row
+from pipelines.stages.detect import Detect
 from serve.app import MAX_BODY_BYTES, build_app
 from serve.executor import Nodes
 from serve.served import with_hashes
@@ -20,6 +23,28 @@ from tests.fakes import a_graph, a_picture, a_recipe
 
 PNG = encode(a_picture(0), "png")
 FORM: dict[str, Any] = {"find": "a cup", "prompt": "a red cup"}
+
+
+class Refusing:
+    """A stage that cannot be built."""
+
+    reads: ClassVar[dict[str, pa.DataType]] = {}
+    adds: ClassVar[dict[str, pa.DataType]] = {
+        **Detect.adds,
+        "variant_seeds": pa.list_(pa.int64()),
+        "variant_crops": pa.list_(pa.large_binary()),
+    }
+    pixels_version = 1
+
+    def __init__(self, settings: object, **given: object) -> None:
+        raise ConfigError("these settings do not go together")
+
+
+def a_picky_graph(recipe: Recipe) -> Graph:
+    """The fakes' graph, but paint refuses 7 steps, and detect a score of 0.77."""
+    refusing = {"paint": recipe.paint.steps == 7, "detect": recipe.detect.min_score == 0.77}
+    nodes = a_graph(recipe).nodes
+    return Graph(tuple(replace(node, stage=Refusing) if refusing.get(node.name) else node for node in nodes))
 
 
 class Rendering:
@@ -32,7 +57,7 @@ class Rendering:
         self.asked.append((row, recipe))
         names = [node.name for node in build(recipe).nodes]
         (done,) = Nodes(names, a_graph)([(row, recipe)])
-        if isinstance(done, InfrastructureError):
+        if isinstance(done, PackshotError):
             raise done
         return done
 

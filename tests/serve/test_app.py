@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
-from pipelines.errors import InfrastructureError
+from pipelines.errors import ConfigError, InfrastructureError
 from pipelines.pixels.images import decode, encode
 from pipelines.recipe import dump
 from serve.errors import Refused
@@ -342,6 +342,12 @@ def test_a_bug_of_the_server_is_500_without_its_words(tmp_path: Path) -> None:
 
     assert error_of(response)[:2] == (500, "unexpected")
     assert "secret" not in response.text
+
+
+def test_settings_that_only_a_model_can_refuse_are_422(tmp_path: Path) -> None:
+    response = post(a_client(tmp_path, Raising(ConfigError("`paint.strength` leaves no step"))))
+
+    assert error_of(response) == (422, "bad_recipe", "`paint.strength` leaves no step")
 
 
 def test_lost_weights_are_500(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import pyarrow as pa
 
 from pipelines import catalogue
-from pipelines.errors import InfrastructureError
+from pipelines.errors import ConfigError, InfrastructureError
 from pipelines.executors import inline
 from pipelines.graph import Graph
 from pipelines.pixels.images import encode
@@ -17,6 +17,7 @@ from pipelines.recipe import Recipe
 from pipelines.rows import Row
 from serve.executor import Nodes, online
 from tests.fakes import POISON, a_graph, a_picture, a_recipe
+from tests.serve.clients import a_picky_graph
 
 
 def some_rows(recipe: Recipe, count: int = 4, first_seed: int = 0) -> list[Row]:
@@ -128,6 +129,16 @@ def test_by_day_read_and_deliver_join_their_neighbours(tmp_path: Path) -> None:
     assert (first.gpus, second.gpus) == (0.5, 0.5)
     assert online(LOCAL) == LOCAL
     check(online(GPU), a_graph(a_recipe(tmp_path)))
+
+
+def test_settings_that_do_not_go_together_are_the_request_s_error_and_no_bug(tmp_path: Path) -> None:
+    good, bad = a_recipe(tmp_path), a_recipe(tmp_path, paint={"steps": 7})
+
+    (row,) = some_rows(good, 1)
+    done = Nodes(LOCAL[0].nodes, a_picky_graph)([(row, bad), (row, good), (row, bad)])
+
+    assert [type(one) for one in (done[0], done[2])] == [ConfigError, ConfigError]
+    assert done[1]["status"] == "ok"  # type: ignore[index]
 
 
 class _Watched:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -28,7 +29,7 @@ from pipelines.recipe import Recipe
 from serve import run as server
 from serve.served import with_hashes
 from tests.fakes import POISON, a_graph, a_picture, a_recipe
-from tests.serve.clients import error_of
+from tests.serve.clients import a_picky_graph, error_of
 
 
 def a_free_port() -> int:
@@ -53,7 +54,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 def two_hops(ray_here: None, recipe: Recipe) -> str:
     """The `gpu` placement's groups, on CPUs, by the port that Serve has once and for all."""
     placement = tuple(replace(group, gpus=0, cpus=0.5, batch_size=2) for group in GPU)
-    return server.start(with_hashes([recipe]), placement, port=a_free_port(), blocking=False, graph_of=a_graph)
+    return server.start(with_hashes([recipe]), placement, port=a_free_port(), blocking=False, graph_of=a_picky_graph)
 
 
 def pictures(count: int) -> list[bytes]:
@@ -83,6 +84,17 @@ def test_eight_requests_at_once_get_what_inline_makes(two_hops: str, recipe: Rec
             answer = response.json()
             assert [variant["sha256"] for variant in answer["variants"]] == row["image_sha256s"]
             assert answer["item"]["mask"] == row["allow_mask_rle"]
+
+
+@pytest.mark.parametrize("section", [{"paint": {"steps": 7}}, {"detect": {"min_score": 0.77}}])
+def test_settings_that_a_worker_refuses_are_422_from_either_hop(two_hops: str, recipe: Recipe, section: Any) -> None:
+    picky = recipe.model_dump(mode="json", exclude_unset=True)
+    for name, settings in section.items():
+        picky[name] |= settings
+
+    response = send(two_hops, pictures(1)[0], find="cup", prompt="a cup", recipe=json.dumps(picky))
+
+    assert error_of(response) == (422, "bad_recipe", "these settings do not go together")
 
 
 def test_health_is_ready_once_it_listens(two_hops: str) -> None:

@@ -1,4 +1,5 @@
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,8 +70,7 @@ def test_pictures_lie_at_the_hash_of_their_bytes_and_doing_it_again_rewrites_not
     assert again == update
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == files
     for uri in [update["image_uris"][0], *update["crop_uris"]]:
-        data = open(uri, "rb").read()
-        assert hashlib.sha256(data).hexdigest() in uri
+        assert hashlib.sha256(Path(uri).read_bytes()).hexdigest() in uri
     assert "/crops/" in update["crop_uris"][0]
     assert "/variants/" in update["crop_uris"][1]
 

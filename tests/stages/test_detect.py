@@ -66,7 +66,12 @@ def test_row_with_a_given_mask_passes_by_and_the_detector_is_not_asked():
     stage = Detect(DetectSettings(checkpoint="embedded:detector"), answers)
     rle = {"size": [100, 200], "counts": ""}
 
-    updates = stage([{"image_bytes": IMAGE, "given_mask_rle": rle, "find_prompt": "a"}, {"image_bytes": IMAGE, "given_mask_rle": None, "find_prompt": "b"}])  # fmt: skip
+    updates = stage(
+        [
+            {"image_bytes": IMAGE, "given_mask_rle": rle, "find_prompt": "a"},
+            {"image_bytes": IMAGE, "given_mask_rle": None, "find_prompt": "b"},
+        ]
+    )
 
     assert updates[0] == {}
     assert answers.asked == ["b"]

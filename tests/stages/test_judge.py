@@ -35,7 +35,14 @@ def test_missing_ring_is_no_reason_against_a_variant():
 
 
 def test_every_reason_given_is_in_the_table():
-    _, reasons = judged(a_score(0.1), a_score(0.9, 0.1), a_score(0.9, 0.9, 99), a_score(0.8, 0.9), a_score(0.9, 0.9), min_reference_similarity=0.5)  # fmt: skip
+    _, reasons = judged(
+        a_score(0.1),
+        a_score(0.9, 0.1),
+        a_score(0.9, 0.9, 99),
+        a_score(0.8, 0.9),
+        a_score(0.9, 0.9),
+        min_reference_similarity=0.5,
+    )
 
     assert reasons == ["low_text_similarity", "low_reference_similarity", "high_ring_error", "not_among_best", None]
     assert {reason for reason in reasons if reason} <= set(REASONS)

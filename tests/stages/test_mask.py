@@ -69,7 +69,9 @@ def test_instance_policy_chooses(policy, expected):
 
     update = masked(*masks, scores=[0.5, 0.8], instances=policy)
 
-    np.testing.assert_array_equal(from_rle(update["allow_mask_rle"]), np.logical_or.reduce([masks[i] for i in expected]))
+    np.testing.assert_array_equal(
+        from_rle(update["allow_mask_rle"]), np.logical_or.reduce([masks[i] for i in expected])
+    )
     assert len(update["regions_xyxy"]) == len(update["region_rgb"]) == len(expected)
 
 

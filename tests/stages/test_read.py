@@ -78,7 +78,10 @@ def test_mask_of_another_size_is_refused_with_both_sizes():
 
 
 def test_every_reference_comes_along_and_a_bad_one_is_named():
-    assert read_one(given_image_bytes=PICTURE, given_reference_bytes=[PICTURE, PICTURE])["reference_bytes"] == [PICTURE] * 2
+    assert (
+        read_one(given_image_bytes=PICTURE, given_reference_bytes=[PICTURE, PICTURE])["reference_bytes"]
+        == [PICTURE] * 2
+    )
     assert read_one(given_image_bytes=PICTURE, given_reference_bytes=[b"no"]).reason == "reference_unreadable"
 
 
@@ -92,6 +95,8 @@ def test_row_that_starts_at_judge_brings_its_stored_crops(tmp_path):
 
 
 def test_bad_row_leaves_its_neighbours_alone():
-    answers = Read(ReadSettings())([a_row(given_image_bytes=PICTURE), a_row(given_image_bytes=b""), a_row(given_image_bytes=PICTURE)])
+    answers = Read(ReadSettings())(
+        [a_row(given_image_bytes=PICTURE), a_row(given_image_bytes=b""), a_row(given_image_bytes=PICTURE)]
+    )
 
     assert [isinstance(answer, ItemError) for answer in answers] == [False, True, False]

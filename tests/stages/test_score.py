@@ -49,7 +49,9 @@ def test_no_rows_score_nothing():
 
 
 def test_each_variant_is_measured_against_its_own_prompt():
-    (update,) = Score(ScoreSettings(checkpoint="embedded:encoder"), Colours())([a_row([(255, 0, 0), (255, 0, 0)], ["red", "blue"])])
+    (update,) = Score(ScoreSettings(checkpoint="embedded:encoder"), Colours())(
+        [a_row([(255, 0, 0), (255, 0, 0)], ["red", "blue"])]
+    )
 
     red, blue = update["variant_scores"]
     assert red["text_similarity"] == pytest.approx(1)

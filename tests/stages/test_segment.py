@@ -26,7 +26,10 @@ class TwoReadings:
 
 
 def test_row_without_boxes_passes_by():
-    assert Segment(SETTINGS, TwoReadings())([{"image_bytes": IMAGE, "boxes_xyxy": []}, {"image_bytes": IMAGE}]) == [{}, {}]
+    assert Segment(SETTINGS, TwoReadings())([{"image_bytes": IMAGE, "boxes_xyxy": []}, {"image_bytes": IMAGE}]) == [
+        {},
+        {},
+    ]
 
 
 def test_reading_with_the_highest_predicted_iou_is_taken_and_none_is_united():

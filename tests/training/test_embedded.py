@@ -39,7 +39,7 @@ LEARNERS = {
 
 
 def test_an_unknown_part_is_named(tmp_path):
-    with pytest.raises(ValueError, match="there is no part 'unet'; expected `all` or some of vae, detector"):
+    with pytest.raises(ValueError, match="there is no part 'unet'; expected `all` or some of vae, decoder, detector"):
         train(["unet"], tmp_path)
 
 
