@@ -32,14 +32,15 @@ OBJECT_STORE_BYTES = 300 * 1024 * 1024
 START_S = 60.0
 
 
-def run_demo(folder: Path) -> int:
+def run_demo(folder: Path, items: int = ITEMS) -> int:
     """Render the sample catalogue; answers the render's exit code.
 
     Args:
         folder: sample, S3 data, logs and `report.html` go here; a second demo on it finds what the first one made.
+        items: good pictures in the sample; two bad rows come on top.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    table = write_sample_catalogue(folder / "sample", ITEMS)
+    table = write_sample_catalogue(folder / "sample", items)
     with _storage(folder) as (catalogue_uri, output_uri):
         for path in sorted(table.parent.rglob("*")):
             if path.is_file():

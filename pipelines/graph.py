@@ -34,7 +34,7 @@ class Node:
     """A stage with its settings: a recipe for an object, never the object, so that it pickles, hashes and prints.
 
     `stage` is a class with `reads` and `adds` (columns and Arrow types) and `pixels_version`, a number that is raised
-    by hand when its pixels change; called with settings it loads its weights, called with rows it answers (`apply.Stage`).
+    by hand when its pixels change. Called with settings it loads its weights; what it makes is an `apply.Stage`.
     `given` holds constructor arguments that are no settings and enter no key, such as the store.
     """
 

@@ -214,7 +214,7 @@ def _verify(made: Plan) -> None:
     came = {key for table in _parts(made, ["item_key"]) for key in table["item_key"].to_pylist()}
     if wanted != came:
         raise InfrastructureError(
-            f"{len(wanted - came)} of {len(wanted)} rows are missing from {made.run_uri}/parts and {len(came - wanted)} "
+            f"{len(wanted - came)} of {len(wanted)} rows are missing from {made.run_uri}/parts, {len(came - wanted)} "
             "are there that were not planned; nothing is published; the same command takes the run up again"
         )
 

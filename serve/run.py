@@ -88,10 +88,11 @@ def start(
         serve.start(http_options={"host": host, "port": port}, controller_options=PATIENT)
         _deploy(application(served, placement, graph_of))
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        logger.info("rendering %s at %s/v1/renders; stop with Ctrl-C", ", ".join(served.names), url)
+        said = f"rendering {', '.join(served.names)} at {url}/v1/renders"
         if blocking:
-            _wait_for_signal()
-            logger.info("stopping")
+            _wait_for_signal(f"{said}; stop with Ctrl-C")
+        else:
+            logger.info(said)
     except BaseException:
         stop(started_ray)
         raise
@@ -149,11 +150,13 @@ def _check_port(host: str, port: int) -> None:
         raise ConfigError(message) from error
 
 
-def _wait_for_signal() -> None:
+def _wait_for_signal(said: str) -> None:
     asked_to_stop = threading.Event()
     before = {one: signal.signal(one, lambda *_: asked_to_stop.set()) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
+        logger.info(said)  # not before: who reads it may send the signal at once
         asked_to_stop.wait()
+        logger.info("stopping")
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)

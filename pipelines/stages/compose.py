@@ -21,8 +21,8 @@ class Compose:
     """Fit the painted crop's colours on the ring outside the mask, and paste it into the source's crop.
 
     The ring lies outside what was denoised, so both sides of it are known: what the model made of it tells the tone
-    step that it made inside as well. Adds V*R finished crops, raw uint8 (S, S, 3), equal to the source's crop outside the
-    allow mask, and the ring's mean absolute difference, 0..255, before and after the fit (null where no ring is left).
+    step that it made inside as well. Adds V*R finished crops, raw uint8 (S, S, 3), equal to the source's crop outside
+    the allow mask, and the ring's mean absolute difference, 0..255, before and after the fit (null without a ring).
     """
 
     pixels_version = 1

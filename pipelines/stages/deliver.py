@@ -40,8 +40,9 @@ class Deliver:
     Every variant's crops are stored as PNG, kept ones under `crops/`, others under `variants/`. For kept variants alone
     the full picture is made: crops resized back once, pasted inside the allow mask, the source copied everywhere else,
     encoded once. `changed_outside` counts the pixels outside the allow mask that differ from the source in the
-    *decoded* file; in exact mode any such pixel is a bug and fails the row. An item with nothing kept is rejected here. Without a
-    store the encoded pictures stay in the row (`image_files`); the last three lists are null where not kept.
+    *decoded* file; in exact mode any such pixel is a bug and fails the row. An item with nothing kept is rejected
+    here. Without a store the encoded pictures stay in the row (`image_files`). What is said of the full picture is null
+    where a variant is not kept.
     """
 
     pixels_version = 1

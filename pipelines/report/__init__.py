@@ -1,0 +1,54 @@
+"""The page that an operator reads in the morning: one HTML file, with everything in it, from a published run."""
+
+from pathlib import Path
+from typing import Any
+
+from pipelines import manifest
+from pipelines.manifest import Published
+from pipelines.report.choose import Choice, read_rows
+from pipelines.report.counts import COLUMNS, Counts
+from pipelines.report.page import describe, render
+from pipelines.report.pictures import draw_all, gaps
+
+__all__ = ["summary", "write_report"]
+
+NOTICE_BYTES = 1_000
+
+
+def write_report(
+    published: Published, html_path: Path, seed: int = 0, max_items: int = 300, max_bytes: int = 24_000_000
+) -> Path:
+    """Write the page of a published run, of at most `max_bytes` whatever the run's size, and answer where it is.
+
+    Counts are over every row. Shown are at most `max_items` items: some of every reason, the lowest and the highest
+    scores, and others drawn by `seed`; where their words alone would fill the page, fewer. Pictures are fetched while
+    there are bytes; one that cannot be fetched leaves a labelled gap.
+
+    Raises:
+        InfrastructureError: the manifest itself cannot be read, or is not what `run.json` says.
+    """
+    counts, choice = Counts(), Choice(seed, max_items)
+    for table in manifest.read(published, "items", COLUMNS):
+        counts.add(table)
+        choice.add(table)
+    told, sections = counts.summary(published), choice.sections()
+    rows = read_rows(published, [number for section in sections for number in section.numbers])
+    items = {number: describe(row, published.facts["recipe"]) for number, row in rows.items()}
+
+    no_pictures = {number: gaps(row) for number, row in rows.items()}
+    words_bytes = len(render(told, sections, items, no_pictures).encode())
+    if words_bytes > max_bytes / 3 and max_items > 1:
+        return write_report(published, html_path, seed, max_items // 2, max_bytes)
+    pictures = draw_all(rows, max_bytes - words_bytes - NOTICE_BYTES)
+    html_path.parent.mkdir(parents=True, exist_ok=True)
+    without = len(rows) - len(pictures)
+    html_path.write_text(render(told, sections, items, no_pictures | pictures, without), encoding="utf-8")
+    return html_path
+
+
+def summary(published: Published) -> dict[str, Any]:
+    """The report's counts, over every row, as plain data for JSON."""
+    counts = Counts()
+    for table in manifest.read(published, "items", COLUMNS):
+        counts.add(table)
+    return counts.summary(published)

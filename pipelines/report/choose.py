@@ -1,0 +1,128 @@
+"""Which items the page shows, chosen by row number in the pass that counts, so that only these are read whole."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipelines import manifest
+from pipelines.manifest import Published
+from pipelines.report.counts import flat_variants
+from pipelines.rows import FAILED, PENDING, REJECTED, Row
+
+A_REASON = 8
+SHOWN = [
+    *("item_key", "status", "reason", "detail", "node", "source_uri", "source_version", "find_prompt", "paint_prompts"),
+    *("reference_uris", "boxes_xyxy", "box_scores", "box_labels", "allow_mask_rle", "regions_xyxy", "variant_seeds"),
+    *("variant_scores", "variant_kept", "variant_reasons", "changed_outside", "crop_uris", "image_uris"),
+]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: row numbers in the order in which they are shown."""
+
+    title: str
+    about: str
+    numbers: list[int]
+
+
+class Few:
+    """The numbers of the few rows that come first by a rank, out of any number of rows."""
+
+    def __init__(self) -> None:
+        self.numbers: NDArray[np.int64] = np.empty(0, np.int64)
+        self.ranks: NDArray[np.float64] = np.empty(0)
+
+    def offer(self, numbers: NDArray[np.int64], ranks: NDArray[np.float64], most: int) -> None:
+        """Take in more rows and keep at most so many."""
+        numbers, ranks = np.concatenate([self.numbers, numbers]), np.concatenate([self.ranks, ranks])
+        first = np.argsort(ranks, kind="stable")[:most]
+        self.numbers, self.ranks = numbers[first], ranks[first]
+
+
+class Choice:
+    """At most `most` items: some of every reason, the lowest and the highest scores, and others drawn by `seed`."""
+
+    def __init__(self, seed: int, most: int) -> None:
+        self.most = most
+        self.rows = 0
+        self.random = np.random.default_rng(seed)
+        self.reasons: defaultdict[str, Few] = defaultdict(Few)
+        self.lowest, self.highest, self.drawn = Few(), Few(), Few()
+
+    def add(self, table: pa.Table) -> None:
+        """Look at the next table of `counts.COLUMNS`."""
+        numbers = np.arange(self.rows, self.rows + len(table))
+        self.rows += len(table)
+        chance = self.random.random(len(table))
+        self.drawn.offer(numbers, chance, self.most)
+        stopped = pc.is_in(table["status"], pa.array([REJECTED, FAILED]))
+        words = pc.if_else(stopped, table["reason"], None)
+        variants = flat_variants(table)
+        self._offer_reasons(words, np.arange(len(table)), numbers, chance)
+        self._offer_reasons(variants["reason"], variants["item"].to_numpy(), numbers, chance)
+        waiting = np.flatnonzero(pc.equal(table["status"], PENDING))
+        self.reasons[PENDING].offer(numbers[waiting], chance[waiting], A_REASON)
+        self._offer_scores(variants.filter(variants["kept"]), numbers)
+
+    def _offer_reasons(
+        self, words: Any, items: NDArray[np.int64], numbers: NDArray[np.int64], chance: NDArray[np.float64]
+    ) -> None:
+        for word in pc.unique(words.drop_null()).to_pylist():
+            own = np.unique(items[np.asarray(pc.fill_null(pc.equal(words, word), False))])
+            self.reasons[word].offer(numbers[own], chance[own], A_REASON)
+
+    def _offer_scores(self, kept: pa.Table, numbers: NDArray[np.int64]) -> None:
+        """An item ranks as the judge ranks its best kept variant: by the sum of both likenesses."""
+        likeness = kept["text_similarity"].to_numpy() + np.nan_to_num(kept["reference_similarity"].to_numpy())
+        best = np.full(len(numbers), -np.inf)
+        np.maximum.at(best, kept["item"].to_numpy(), likeness)
+        scored = np.flatnonzero(np.isfinite(best))
+        self.lowest.offer(numbers[scored], best[scored], self.most)
+        self.highest.offer(numbers[scored], -best[scored], self.most)
+
+    def sections(self) -> list[Section]:
+        """The page's parts; an item stands in one of them, once."""
+        taken: set[int] = set()
+
+        def take(queues: Iterable[Few], most: int) -> list[int]:
+            """Row numbers, one of each queue in turn, so that none goes without."""
+            lists = [few.numbers.tolist() for few in queues]
+            got: set[int] = set()
+            for number in (number for turn in zip_longest(*lists) for number in turn):
+                if number is not None and number not in taken and len(got) < most and len(taken) < self.most:
+                    got.add(number)
+                    taken.add(number)
+            return list(dict.fromkeys(number for numbers in lists for number in numbers if number in got))
+
+        reasons = take(self.reasons.values(), max(len(self.reasons), self.most // 3))
+        lowest = take([self.lowest], max(1, self.most // 6))
+        highest = take([self.highest], max(1, self.most // 12))
+        drawn = take([self.drawn], self.most)
+        sections = [
+            Section("Look here first", "Delivered items with the lowest scores.", lowest),
+            Section("Best of the run", "Delivered items with the highest scores.", highest),
+            Section("Every reason", "Some items of each reason for which an item or a variant was not kept.", reasons),
+            Section("Drawn by chance", "What the rest of the run looks like.", drawn),
+        ]
+        return [section for section in sections if section.numbers]
+
+
+def read_rows(published: Published, numbers: Sequence[int]) -> dict[int, Row]:
+    """The rows of these numbers, in their order."""
+    found: dict[int, Row] = {}
+    start = 0
+    for table in manifest.read(published, "items", SHOWN):
+        own = [number for number in numbers if start <= number < start + len(table)]
+        found.update(zip(own, table.take([number - start for number in own]).to_pylist(), strict=True))
+        start += len(table)
+    return {number: found[number] for number in numbers}

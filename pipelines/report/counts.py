@@ -1,0 +1,159 @@
+"""What a run comes to, over every row: one streaming pass, a table at a time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipelines.manifest import Published
+from pipelines.rows import FAILED, OK, PENDING, REASONS, REJECTED, Reason
+
+COLUMNS = ["status", "reason", "node", "variant_scores", "variant_kept", "variant_reasons", "changed_outside"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A score as people read it: its name, and the judge's setting and reason for refusing by it."""
+
+    label: str
+    setting: str
+    asked: str
+    reason: str
+
+
+MEASURES = {
+    "text_similarity": Measure("prompt likeness", "min_text_similarity", "at least", "low_text_similarity"),
+    "reference_similarity": Measure(
+        "reference likeness", "min_reference_similarity", "at least", "low_reference_similarity"
+    ),
+    "ring_error": Measure("edge mismatch", "max_ring_error", "at most", "high_ring_error"),
+}
+
+
+def reason_words(word: str) -> Reason:
+    """The sentence and next step of a reason; one that only another version knows says so."""
+    unknown = Reason("permanent", f"This version has no sentence for the reason `{word}`.", "Read the item's detail.")
+    return REASONS.get(word, unknown)
+
+
+def flat_variants(table: pa.Table) -> pa.Table:
+    """The judged variants of a table's items, a row each: `item` (its place in the table), `kept`, `reason`, scores.
+
+    Only of items that are ok or rejected: a pending item's variants are those of an earlier night.
+    """
+    judged = pc.and_(pc.is_in(table["status"], pa.array([OK, REJECTED])), pc.is_valid(table["variant_kept"]))
+    own = table.filter(judged)
+    scores = pc.list_flatten(own["variant_scores"])
+    return pa.table(
+        {
+            "item": np.repeat(np.flatnonzero(judged), np.asarray(pc.list_value_length(own["variant_kept"]))),
+            "kept": pc.list_flatten(own["variant_kept"]),
+            "reason": pc.list_flatten(own["variant_reasons"]),
+            **{name: pc.struct_field(scores, name) for name in MEASURES},
+        }
+    )
+
+
+class Spread:
+    """The lowest, mean and highest of many values; NaN is none."""
+
+    def __init__(self) -> None:
+        self.count, self.total, self.lowest, self.highest = 0, 0.0, np.inf, -np.inf
+
+    def add(self, values: NDArray[np.floating[Any]]) -> None:
+        """Take in some more."""
+        values = values[~np.isnan(values)].astype(np.float64)
+        self.count += values.size
+        self.total += values.sum()
+        self.lowest, self.highest = values.min(initial=self.lowest), values.max(initial=self.highest)
+
+    def summary(self) -> dict[str, float] | None:
+        """The figures; None where nothing was measured."""
+        if not self.count:
+            return None
+        figures = {"lowest": self.lowest, "mean": self.total / self.count, "highest": self.highest}
+        return {"count": self.count, **{name: round(float(value), 4) for name, value in figures.items()}}
+
+
+class Counts:
+    """Sums over the rows that were added."""
+
+    def __init__(self) -> None:
+        self.outcomes: Counter[tuple[str, str | None, str | None]] = Counter()
+        self.variants: Counter[str] = Counter(painted=0, kept=0)
+        self.refusals: Counter[str] = Counter()
+        self.changes: Counter[str] = Counter(pictures=0, pictures_changed=0, pixels=0)
+        self.kept = {name: Spread() for name in MEASURES}
+        self.not_kept = {name: Spread() for name in MEASURES}
+
+    def add(self, table: pa.Table) -> None:
+        """Count a table of `COLUMNS`."""
+        self.outcomes.update(zip(*(table[name].to_pylist() for name in ("status", "reason", "node")), strict=True))
+        variants = flat_variants(table)
+        kept = variants["kept"].to_numpy().astype(np.bool_)
+        self.variants.update(painted=len(kept), kept=int(kept.sum()))
+        self.refusals.update(variants["reason"].drop_null().to_pylist())
+        for name in MEASURES:
+            values = variants[name].to_numpy()
+            self.kept[name].add(values[kept])
+            self.not_kept[name].add(values[~kept])
+        delivered = table.filter(pc.equal(table["status"], OK))
+        changes = pc.list_flatten(delivered["changed_outside"]).drop_null().to_numpy()
+        self.changes.update(pictures=changes.size, pictures_changed=int((changes > 0).sum()), pixels=int(changes.sum()))
+
+    def summary(self, published: Published) -> dict[str, Any]:
+        """The counts beside what `run.json` says of the run, as plain data for JSON."""
+        facts, recipe = published.facts, published.facts["recipe"]
+        statuses = dict.fromkeys((OK, REJECTED, FAILED, PENDING), 0)
+        for (status, _, _), items in self.outcomes.items():
+            statuses[status] += items
+        rendered = facts["counts"]["rendered"]
+        return {
+            "run_id": published.run_id,
+            "run_uri": published.run_uri,
+            **{name: facts[name] for name in ("finished_at", "catalogue", "sample_world_only", "notes")},
+            "recipe": recipe["name"],
+            "exact": recipe["deliver"]["exact"],
+            "models": facts["checkpoints"],
+            "duration_s": round(sum(facts["seconds"].values()), 3),
+            "planned": facts["counts"]["planned"],
+            "carried_over": facts["counts"]["keep"],
+            "counts": statuses,
+            "adds_up": facts["counts"]["planned"] == sum(statuses.values()),
+            "reasons": [
+                {"status": status, "node": node, "items": items, **_told(reason)}
+                for (status, reason, node), items in self.outcomes.most_common()
+                if status in (REJECTED, FAILED)
+            ],
+            "variants": {
+                **self.variants,
+                "reasons": [
+                    {"variants": variants, **_told(reason)} for reason, variants in self.refusals.most_common()
+                ],
+            },
+            "scores": {
+                name: {
+                    "label": measure.label,
+                    "asked": f"{measure.asked} {recipe['judge'][measure.setting]}",
+                    "kept": self.kept[name].summary(),
+                    "not_kept": self.not_kept[name].summary(),
+                }
+                for name, measure in MEASURES.items()
+            },
+            "stages": [
+                {"node": node, "seconds": round(seconds, 3), "seconds_an_item": round(seconds / max(1, rendered), 4)}
+                for node, seconds in facts["node_seconds"].items()
+            ],
+            "changed_outside": dict(self.changes),
+        }
+
+
+def _told(word: str | None) -> dict[str, str]:
+    reason = reason_words(word or "")
+    return {"reason": word or "", "kind": reason.kind, "sentence": reason.sentence, "next_step": reason.next_step}

@@ -1,0 +1,135 @@
+"""The page itself: items in words, and the template filled in; whatever comes from a catalogue is escaped."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+from pipelines.report.choose import Section
+from pipelines.report.counts import MEASURES, reason_words
+from pipelines.report.pictures import Pictures
+from pipelines.rows import FAILED, OK, PENDING, REJECTED, Row
+
+STATUS_WORDS = {OK: "delivered", REJECTED: "rejected", FAILED: "failed", PENDING: "pending"}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A variant as the page tells it; `scores` are pairs of a name and a figure."""
+
+    kept: bool
+    sentence: str
+    seed: int
+    prompt: str
+    scores: list[tuple[str, float]]
+    changed_outside: int | None
+
+
+@dataclass(frozen=True)
+class Item:
+    """An item as the page tells it, beside its row."""
+
+    row: Row
+    sentence: str
+    next_step: str
+    found: str
+    files: list[str]
+    reasons: set[str]
+    variants: list[Variant]
+
+
+def describe(row: Row, recipe: Mapping[str, Any]) -> Item:
+    """An item in words."""
+    pending, stopped = row["status"] == PENDING, row["status"] in (REJECTED, FAILED)
+    kept = row["variant_kept"] or []
+    if pending:
+        sentence = "This run stopped before its turn; the next one begins with it."
+    elif stopped:
+        sentence = reason_words(row["reason"]).sentence
+    else:
+        sentence = f"{sum(map(bool, kept))} of {len(kept)} variants kept."
+    words = [] if pending else [row["reason"] if stopped else None, *(row["variant_reasons"] or [])]
+    boxes = zip(row["box_labels"] or [], row["box_scores"] or [], strict=False)
+    return Item(
+        row=row,
+        sentence=sentence,
+        next_step=reason_words(row["reason"]).next_step if stopped else "",
+        found=", ".join(f"{label} {score:.2f}" for label, score in list(boxes)[:8]),
+        files=[uri for uri in (row["source_uri"], *(row["image_uris"] or [])) if uri],
+        reasons={word for word in words if word},
+        variants=[_variant(row, number, recipe) for number in range(len(row["variant_seeds"] or []))],
+    )
+
+
+def _variant(row: Row, number: int, recipe: Mapping[str, Any]) -> Variant:
+    def fact(column: str) -> Any:
+        """What the row says of this variant; None where its list ends before, or was never made."""
+        return dict(enumerate(row[column] or [])).get(number)
+
+    scores = fact("variant_scores") or {}
+    kept = bool(fact("variant_kept"))
+    return Variant(
+        kept=kept,
+        sentence="Kept." if kept else _why_not(fact("variant_reasons"), scores, recipe),
+        seed=fact("variant_seeds"),
+        prompt=fact("paint_prompts") or "",
+        scores=[(MEASURES[name].label, scores[name]) for name in MEASURES if scores.get(name) is not None],
+        changed_outside=fact("changed_outside"),
+    )
+
+
+def _why_not(word: str | None, scores: Mapping[str, float], recipe: Mapping[str, Any]) -> str:
+    if not word:
+        return "Not judged: the item stopped before."
+    sentence = reason_words(word).sentence
+    for name, measure in MEASURES.items():
+        if measure.reason == word:
+            limit = recipe["judge"][measure.setting]
+            sentence = f"{sentence[:-1]}: {scores[name]:.2f}, and the recipe asks for {measure.asked} {limit:.2f}."
+    return sentence
+
+
+def render(
+    run: Mapping[str, Any],
+    sections: Sequence[Section],
+    items: Mapping[int, Item],
+    pictures: Mapping[int, Pictures],
+    without: int = 0,
+) -> str:
+    """The page as HTML: a run's summary, and its shown items by row number, `without` of them without pictures."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["thousands"] = "{:,}".format
+    environment.filters["code"] = _code
+    first_with: dict[str, int] = {}
+    for number in (number for section in sections for number in section.numbers):
+        for word in items[number].reasons:
+            first_with.setdefault(word, number)
+    return environment.get_template("page.html.jinja").render(
+        run=run,
+        duration=timedelta(seconds=round(run["duration_s"])),
+        slowest_s=max((stage["seconds"] for stage in run["stages"]), default=0) or 1,
+        status_words=STATUS_WORDS,
+        first_with=first_with,
+        sections=sections,
+        items=items,
+        pictures=pictures,
+        without=without,
+    )
+
+
+def _code(text: str) -> Markup:
+    """Text with what stands in backticks as code, all of it escaped first."""
+    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(text))))

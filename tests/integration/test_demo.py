@@ -1,0 +1,24 @@
+"""The way a nightly job goes, whole: S3, a Ray head with a token, `ray job submit`, the report; and once more."""
+
+import subprocess
+
+import psutil
+
+from jobs import demo
+
+
+def test_demo_publishes_writes_its_report_and_stops_what_it_started(tmp_path, capfd):
+    code = demo.run_demo(tmp_path / "demo", items=4)
+
+    page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
+    assert code in (0, 1)  # 1 where one bad row of six is over the budget
+    assert "planned" in page
+    assert not [child.name() for child in psutil.Process().children(recursive=True) if "weed" in child.name()]
+    assert subprocess.run(["pgrep", "-f", "gcs_server.*packshot-"], capture_output=True).returncode == 1
+    first = capfd.readouterr()
+    assert '"event": "progress_end"' in first.out + first.err
+
+    demo.run_demo(tmp_path / "demo", items=4)
+
+    second = capfd.readouterr()
+    assert "nothing to do" in second.out + second.err

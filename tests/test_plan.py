@@ -1,0 +1,184 @@
+"""What tonight's run has to do, after a night that was rendered with fakes."""
+
+import pyarrow as pa
+import pytest
+
+from pipelines import catalogue, manifest, plan
+from pipelines.executors import inline
+from pipelines.pixels.images import encode
+from pipelines.rows import to_table
+from pipelines.stages.deliver import Store
+from tests.fakes import a_graph, a_picture, a_recipe
+
+
+class Shop:
+    """A folder with pictures, a table and an output; `render` publishes a night as `run.publish` would."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.out = str(folder / "out")
+        self.products = {"sku": ["a", "b", "c"], "image": ["a.png", "b.png", "c.png"], "category": ["mug"] * 3}
+        self.products |= {"colour": ["red", "green", "blue"], "price": ["1", "2", "3"]}
+        for number, name in enumerate(self.products["image"]):
+            self.put(name, number)
+        self.sections = {}
+
+    def put(self, name, seed):
+        (self.folder / name).write_bytes(encode(a_picture(seed), "png"))
+
+    def rows(self):
+        recipe = a_recipe(self.folder, **self.sections)
+        table = pa.table(self.products)
+        return catalogue.rows(recipe, table, str(self.folder), catalogue.versions_of(recipe, table, str(self.folder)))
+
+    def graph(self):
+        return a_graph(a_recipe(self.folder, **self.sections), Store(self.out))
+
+    def plan(self, limits_changed=False):
+        return plan.make(self.graph(), self.rows(), self.out, plan.digest(self.graph(), {}), limits_changed)
+
+    def render(self):
+        """Plan, run inline, publish; answers the finished rows by key."""
+        made, graph = plan.commit(self.plan()), self.graph()
+        done = inline.run(graph, made.rows(plan.RENDER).to_pylist()) + made.rows(plan.KEEP).to_pylist()
+        table = manifest.items_table(to_table(done, graph.manifest_schema()))
+        manifest.publish(made.run_uri, {"files": [manifest.write_file(made.run_uri, "items/00000.parquet", table)]})
+        return {row["item_key"]: row for row in table.to_pylist()}
+
+
+@pytest.fixture
+def shop(tmp_path):
+    return Shop(tmp_path)
+
+
+def to_render(made):
+    table = made.rows(plan.RENDER)
+    return dict(zip(table["item_key"].to_pylist(), table["start_at"].to_pylist(), strict=True))
+
+
+def test_first_night_renders_everything_and_writes_nothing_while_planning(shop):
+    made = shop.plan()
+
+    assert made.run_id == 1
+    assert to_render(made) == {"a": None, "b": None, "c": None}
+    assert manifest.runs(shop.out) == {}
+
+
+def test_next_night_renders_nothing(shop):
+    shop.render()
+
+    made = shop.plan()
+
+    assert made.counts() == {"planned": 3, "keep": 3, "render": 0}
+
+
+def test_changed_picture_alone_is_rendered_from_the_beginning(shop):
+    shop.render()
+    shop.put("b.png", 77)
+
+    assert to_render(shop.plan()) == {"b": None}
+
+
+def test_changed_word_starts_at_the_mask_with_what_was_found_last_night(shop):
+    before = shop.render()
+    shop.products["colour"][2] = "black"
+
+    made = shop.plan()
+
+    assert to_render(made) == {"c": "mask"}
+    (row,) = made.rows(plan.RENDER).to_pylist()
+    assert row["object_masks_rle"] == before["c"]["object_masks_rle"]
+    assert row["variant_seeds"] is None
+
+
+def test_changed_threshold_starts_at_the_judge_and_gives_the_same_pictures(shop):
+    before = shop.render()
+    shop.sections = {"judge": {"keep_best": 1}}
+
+    assert set(to_render(shop.plan()).values()) == {"judge"}
+    after = shop.render()
+    for key, item in after.items():
+        kept = [digest for digest in item["image_sha256s"] if digest]
+        assert len(kept) == 1
+        assert set(kept) <= set(before[key]["image_sha256s"])
+        assert set(dict(item["seconds"])) == {"read", "judge", "deliver"}
+
+
+def test_expired_crops_send_their_item_back_to_the_mask_and_the_plan_says_so(shop):
+    shop.render()
+    shop.sections = {"judge": {"keep_best": 3}}
+    for path in (shop.folder / "out" / "variants").rglob("*.png"):
+        path.unlink()
+
+    made = shop.plan()
+
+    assert set(to_render(made).values()) == {"mask"}
+    assert "3 items are painted again" in made.notes[0]
+
+
+def test_changed_price_is_carried_over_without_rendering(shop):
+    shop.render()
+    shop.products["price"][0] = "9"
+
+    made = shop.plan()
+
+    assert to_render(made) == {}
+    assert dict(made.rows(plan.KEEP).to_pylist()[0]["columns"])["price"] == "9"
+
+
+def test_permanent_failure_stays_and_a_transient_one_is_tried_again(shop):
+    (shop.folder / "a.png").write_bytes(b"no picture")
+    (shop.folder / "b.png").unlink()
+    done = shop.render()
+    assert [done[key]["reason"] for key in "abc"] == ["not_an_image", "source_missing", None]
+
+    made = shop.plan()
+
+    assert to_render(made) == {"b": None}
+    assert made.rows(plan.RENDER)["attempts"].to_pylist() == [1]
+
+
+def test_raised_limit_tries_what_was_too_large_again(shop):
+    shop.sections = {"read": {"max_pixels": 10}}
+    assert {row["reason"] for row in shop.render().values()} == {"too_many_pixels"}
+    shop.sections = {}
+
+    assert to_render(shop.plan()) == {}
+    assert set(to_render(shop.plan(limits_changed=True))) == {"a", "b", "c"}
+
+
+def test_item_that_was_rejected_early_is_not_touched_by_a_later_setting(shop):
+    shop.products["category"][0] = "nothing"  # the fake detector's word for it
+    assert shop.render()["a"]["reason"] == "nothing_found"
+    shop.sections = {"paint": {"steps": 3}}
+
+    assert to_render(shop.plan()) == {"b": "mask", "c": "mask"}
+
+
+def test_row_without_a_needed_value_is_failed_by_the_plan_and_never_rendered(shop):
+    shop.products["colour"][1] = None
+
+    made = shop.plan()
+
+    assert set(to_render(made)) == {"a", "c"}
+    (failed,) = [row for row in made.rows(plan.KEEP).to_pylist() if row["status"] == "failed"]
+    assert (failed["reason"], failed["item_key"]) == ("missing_value", "b")
+
+
+def test_item_that_left_the_catalogue_leaves_the_plan(shop):
+    shop.render()
+    shop.products = {name: values[1:] for name, values in shop.products.items()}
+
+    assert shop.plan().counts() == {"planned": 2, "keep": 2, "render": 0}
+
+
+def test_unfinished_run_is_taken_up_by_the_same_recipe_only(shop):
+    committed = plan.commit(shop.plan())
+
+    again = shop.plan()
+    shop.sections = {"paint": {"steps": 3}}
+    other = shop.plan()
+
+    assert (again.run_id, again.resumed) == (committed.run_id, True)
+    assert (other.run_id, other.resumed) == (committed.run_id + 1, False)
+    assert "left unfinished" in other.notes[0]
