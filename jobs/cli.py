@@ -38,7 +38,7 @@ CatalogueUri = Annotated[
 RecipeName = Annotated[str, typer.Option("--recipe", help="A ready recipe's name, or a YAML file.")]
 OutputUri = Annotated[str, typer.Option("--output", help="Where runs and pictures go; s3:// or a path.")]
 PlacementName = Annotated[str, typer.Option("--placement", help="local (one process) or gpu (a pool a group).")]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Only the first N items.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most N items; a render leaves the others pending.")]
 AllowEmbedded = Annotated[
     bool, typer.Option("--allow-embedded", help="Let the embedded models loose on a foreign catalogue.")
 ]
@@ -330,7 +330,7 @@ def _literal(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
-def _sentence(run_id: int, run_uri: str, counts: dict[str, int], notes: tuple[str, ...]) -> str:
+def _sentence(run_id: int | None, run_uri: str, counts: dict[str, int], notes: tuple[str, ...]) -> str:
     if not run_uri:
         return "; ".join(notes)
     equation = " + ".join(f"{counts[status]} {status}" for status in ("ok", "rejected", "failed", "pending"))

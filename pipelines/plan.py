@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pipelines import manifest, storage
 from pipelines.graph import Graph, first_change
 from pipelines.manifest import Published
-from pipelines.rows import CATALOGUE_COLUMNS, FAILED, OK, REASONS, Row, to_table
+from pipelines.rows import CATALOGUE_COLUMNS, FAILED, OK, PENDING, REASONS, Row, to_table
 
 KEEP, RENDER = "keep", "render"
 DIGEST = b"packshot_digest"
@@ -39,13 +39,15 @@ class Plan:
         return chosen.drop_columns(["plan"])
 
     def counts(self) -> dict[str, int]:
-        """Items planned, kept over and to render, the latter also by the node they start at."""
+        """Items planned, kept over, to render (also by the node they start at), and left for another night."""
         starts = Counter(start or "detect" for start in self.rows(RENDER)["start_at"].to_pylist())
         planned, rendered = len(self.table), sum(starts.values())
+        pending = self.table["status"].to_pylist().count(PENDING)
         return {
             "planned": planned,
-            KEEP: planned - rendered,
+            KEEP: planned - rendered - pending,
             RENDER: rendered,
+            PENDING: pending,
             **{f"from_{start}": n for start, n in sorted(starts.items())},
         }
 
@@ -56,7 +58,14 @@ def digest(graph: Graph, settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def make(graph: Graph, rows: list[Row], output_uri: str, digest: str, limits_changed: bool = False) -> Plan:
+def make(
+    graph: Graph,
+    rows: list[Row],
+    output_uri: str,
+    digest: str,
+    limits_changed: bool = False,
+    limit: int | None = None,
+) -> Plan:
     """Take an unfinished run of the same digest up again, or plan a new one; writes nothing.
 
     Args:
@@ -65,6 +74,7 @@ def make(graph: Graph, rows: list[Row], output_uri: str, digest: str, limits_cha
         output_uri: where runs are.
         digest: see `digest`.
         limits_changed: `read`'s limits differ from the last run's: what was too large then is tried again.
+        limit: at most so many items are rendered; the others are pending and keep what they have.
     """
     known = manifest.runs(output_uri)
     newest_id = max(known, default=0)
@@ -77,7 +87,7 @@ def make(graph: Graph, rows: list[Row], output_uri: str, digest: str, limits_cha
             f"run {newest_id} was left unfinished with another recipe or other weights; it is not taken up again"
         )
     last = manifest.newest(output_uri)
-    table, more = _compare(graph, rows, last, output_uri, limits_changed)
+    table, more = _compare(graph, rows, last, output_uri, limits_changed, limit)
     run_id = newest_id + 1
     return Plan(run_id, manifest.run_uri(output_uri, run_id), table, digest, (*notes, *more))
 
@@ -100,12 +110,13 @@ def load(run_id: int, run_uri: str) -> Plan:
 
 
 def _compare(
-    graph: Graph, rows: list[Row], last: Published | None, output_uri: str, limits_changed: bool
+    graph: Graph, rows: list[Row], last: Published | None, output_uri: str, limits_changed: bool, limit: int | None
 ) -> tuple[pa.Table, list[str]]:
     old = pa.concat_tables(list(manifest.read(last, "items"))) if last else None
     places = {key: place for place, key in enumerate(old["item_key"].to_pylist())} if old is not None else {}
     outcomes = _outcomes(old)
     planned: list[dict[str, Any]] = []
+    rendered = 0
     for row in rows:
         keyed = {**row, "node_keys": graph.node_keys(row)}
         if row["status"] != OK:  # the table's row itself is at fault: nothing to render
@@ -116,8 +127,19 @@ def _compare(
             assert old is not None
             place = places[row["item_key"]]
             planned.append(_against(graph, keyed, outcomes[place], old, place, limits_changed))
+        rendered += planned[-1]["plan"] == RENDER
+        if limit is not None and planned[-1]["plan"] == RENDER and rendered > limit:
+            planned[-1] = _postponed(row, old, places)
     notes = _start_again_where_expired(planned, output_uri)
     return to_table(planned, pa.schema([*graph.manifest_schema(), pa.field("plan", pa.string())])), notes
+
+
+def _postponed(row: Row, old: pa.Table | None, places: Mapping[str, int]) -> dict[str, Any]:
+    """An item left for another night: it keeps last night's columns and keys, if it has any."""
+    known = (
+        old.slice(places[row["item_key"]], 1).to_pylist()[0] if old is not None and row["item_key"] in places else row
+    )
+    return {**known, "status": PENDING, "plan": KEEP}
 
 
 def _outcomes(old: pa.Table | None) -> list[dict[str, Any]]:
@@ -136,6 +158,8 @@ def _against(
     stopped_at = "detect" if outcome["node"] == "read" else outcome["node"]
     changed = first_change(dict(outcome["node_keys"]), row["node_keys"], stopped_at)
     known = old.slice(place, 1).to_pylist()[0]
+    if changed is None and outcome["status"] == PENDING:
+        changed = "judge" if known["variant_scores"] else "detect"  # it never got to what these keys promise
     if changed is None:
         today = {name: row[name] for name in CATALOGUE_COLUMNS if name != "start_at"}
         return {**known, **today, "node_keys": row["node_keys"], "plan": KEEP}

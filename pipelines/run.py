@@ -50,10 +50,14 @@ class Night:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a night; `exit_code` is 0 published or nothing to do, 1 published but a person is needed."""
+    """What became of a night.
+
+    `exit_code` is 0 published or nothing to do, 1 published but a person is needed, 3 published in part. Without a run
+    of its own, since there was nothing to do, `run_id` is None.
+    """
 
     exit_code: int
-    run_id: int
+    run_id: int | None
     run_uri: str
     counts: dict[str, int]
     notes: tuple[str, ...] = field(default=())
@@ -66,7 +70,7 @@ def make_plan(night: Night) -> Plan:
         ConfigError: the catalogue or the recipe cannot be used, or embedded models meet a foreign catalogue.
         InfrastructureError: storage or weights are not there.
     """
-    rows, is_sample = catalogue.product_rows(night.catalogue_uri, night.recipe, night.limit)
+    rows, is_sample = catalogue.product_rows(night.catalogue_uri, night.recipe)
     if night.recipe.uses_embedded() and not (is_sample or night.allow_embedded):
         raise ConfigError(
             f"recipe {night.recipe.name!r} uses the embedded models, which know the sample catalogue's world alone, "
@@ -77,7 +81,7 @@ def make_plan(night: Night) -> Plan:
     asked = {"catalogue": night.catalogue_uri, "limit": night.limit, "recipe": night.recipe.model_dump(mode="json")}
     last = manifest.newest(night.output_uri)
     limits_changed = last is not None and last.facts["recipe"]["read"] != night.recipe.read.model_dump(mode="json")
-    return plan.make(graph, rows, night.output_uri, plan.digest(graph, asked), limits_changed)
+    return plan.make(graph, rows, night.output_uri, plan.digest(graph, asked), limits_changed, night.limit)
 
 
 def render(night: Night) -> Outcome:
@@ -90,9 +94,7 @@ def render(night: Night) -> Outcome:
     started = time.time()
     made = make_plan(night)
     if not len(made.rows(RENDER)) and not _anything_else_changed(made, night):
-        return Outcome(
-            0, made.run_id - 1, "", made.counts(), ("nothing to do: the newest run is this catalogue already",)
-        )
+        return Outcome(0, None, "", made.counts(), ("nothing to do: the newest run is this catalogue already",))
     made = plan.commit(made)
     with lease.held(made.run_uri):
         planned = time.time()
@@ -101,7 +103,8 @@ def render(night: Night) -> Outcome:
         facts = publish(night, made, {"plan": planned - started, "run": rendered - planned})
     counts = facts["counts"]
     too_many = counts[FAILED] > night.max_failed * counts["planned"]
-    return Outcome(1 if too_many else 0, made.run_id, made.run_uri, counts, made.notes)
+    exit_code = 1 if too_many else 3 if counts[PENDING] else 0
+    return Outcome(exit_code, made.run_id, made.run_uri, counts, made.notes)
 
 
 def _graph(night: Night) -> Graph:

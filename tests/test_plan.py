@@ -34,12 +34,12 @@ class Shop:
     def graph(self):
         return a_graph(a_recipe(self.folder, **self.sections), Store(self.out))
 
-    def plan(self, limits_changed=False):
-        return plan.make(self.graph(), self.rows(), self.out, plan.digest(self.graph(), {}), limits_changed)
+    def plan(self, limits_changed=False, limit=None):
+        return plan.make(self.graph(), self.rows(), self.out, plan.digest(self.graph(), {}), limits_changed, limit)
 
-    def render(self):
+    def render(self, limit=None):
         """Plan, run inline, publish; answers the finished rows by key."""
-        made, graph = plan.commit(self.plan()), self.graph()
+        made, graph = plan.commit(self.plan(limit=limit)), self.graph()
         done = inline.run(graph, made.rows(plan.RENDER).to_pylist()) + made.rows(plan.KEEP).to_pylist()
         table = manifest.items_table(to_table(done, graph.manifest_schema()))
         manifest.publish(made.run_uri, {"files": [manifest.write_file(made.run_uri, "items/00000.parquet", table)]})
@@ -69,7 +69,7 @@ def test_next_night_renders_nothing(shop):
 
     made = shop.plan()
 
-    assert made.counts() == {"planned": 3, "keep": 3, "render": 0}
+    assert made.counts() == {"planned": 3, "keep": 3, "render": 0, "pending": 0}
 
 
 def test_changed_picture_alone_is_rendered_from_the_beginning(shop):
@@ -169,7 +169,7 @@ def test_item_that_left_the_catalogue_leaves_the_plan(shop):
     shop.render()
     shop.products = {name: values[1:] for name, values in shop.products.items()}
 
-    assert shop.plan().counts() == {"planned": 2, "keep": 2, "render": 0}
+    assert shop.plan().counts() == {"planned": 2, "keep": 2, "render": 0, "pending": 0}
 
 
 def test_unfinished_run_is_taken_up_by_the_same_recipe_only(shop):
@@ -182,3 +182,31 @@ def test_unfinished_run_is_taken_up_by_the_same_recipe_only(shop):
     assert (again.run_id, again.resumed) == (committed.run_id, True)
     assert (other.run_id, other.resumed) == (committed.run_id + 1, False)
     assert "left unfinished" in other.notes[0]
+
+
+def test_limit_leaves_the_others_pending_and_they_come_first_the_next_night(shop):
+    done = shop.render(limit=1)
+
+    assert [done[key]["status"] for key in "abc"] == ["ok", "pending", "pending"]
+    assert to_render(shop.plan()) == {"b": None, "c": None}
+    assert shop.plan(limit=1).counts() == {"planned": 3, "keep": 1, "render": 1, "pending": 1, "from_detect": 1}
+
+
+def test_pending_item_keeps_last_nights_pictures(shop):
+    before = shop.render()
+    shop.products["colour"] = ["black", "white", "pink"]
+
+    after = shop.render(limit=1)
+
+    assert after["b"]["status"] == "pending"
+    assert after["b"]["image_uris"] == before["b"]["image_uris"]
+    assert to_render(shop.plan()) == {"b": "mask", "c": "mask"}
+
+
+def test_pending_item_whose_words_came_back_is_judged_again(shop):
+    shop.render()
+    shop.products["colour"] = ["black", "white", "pink"]
+    shop.render(limit=1)
+    shop.products["colour"] = ["black", "green", "blue"]
+
+    assert to_render(shop.plan()) == {"b": "judge", "c": "judge"}

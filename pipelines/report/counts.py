@@ -148,7 +148,7 @@ class Counts:
             },
             "stages": [
                 {"node": node, "seconds": round(seconds, 3), "seconds_an_item": round(seconds / max(1, rendered), 4)}
-                for node, seconds in facts["node_seconds"].items()
+                for node, seconds in sorted(facts["node_seconds"].items(), key=lambda pair: -pair[1])
             ],
             "changed_outside": dict(self.changes),
         }

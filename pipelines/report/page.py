@@ -55,7 +55,7 @@ def describe(row: Row, recipe: Mapping[str, Any]) -> Item:
         sentence = reason_words(row["reason"]).sentence
     else:
         sentence = f"{sum(map(bool, kept))} of {len(kept)} variants kept."
-    words = [] if pending else [row["reason"] if stopped else None, *(row["variant_reasons"] or [])]
+    words = [PENDING] if pending else [row["reason"] if stopped else None, *(row["variant_reasons"] or [])]
     boxes = zip(row["box_labels"] or [], row["box_scores"] or [], strict=False)
     return Item(
         row=row,

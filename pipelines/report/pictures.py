@@ -12,7 +12,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from scipy import ndimage  # type: ignore[import-untyped]  # ships no types
+from scipy import ndimage
 
 from pipelines import storage
 from pipelines.errors import ImageError, InfrastructureError, PackshotError
@@ -56,8 +56,9 @@ class Pictures:
     before: list[Picture]
     crops: list[list[Picture]]
 
-    def __len__(self) -> int:
-        """What they weigh in the page, bytes, at most; an escaped character takes up to six."""
+    @property
+    def nbytes(self) -> int:
+        """What they weigh in the page, at most; an escaped character takes up to six bytes."""
         every = [self.source, *self.delivered, *self.references, *self.before, *chain(*self.crops)]
         return sum(len(picture.uri) + 6 * len(picture.why_not) + TAG_BYTES for picture in every)
 
@@ -70,9 +71,9 @@ def draw_all(rows: Mapping[int, Row], bytes_left: int) -> dict[int, Pictures]:
     drawn: dict[int, Pictures] = {}
     with ThreadPoolExecutor(THREADS) as pool:
         for number, pictures in zip(rows, pool.map(lambda row: _draw(row, side_px, look), rows.values()), strict=True):
-            if len(pictures) <= bytes_left:
+            if pictures.nbytes <= bytes_left:
                 drawn[number] = pictures
-                bytes_left -= len(pictures)
+                bytes_left -= pictures.nbytes
     return drawn
 
 
@@ -109,12 +110,15 @@ def _draw(row: Row, side_px: int, look: Look) -> Pictures:
     regions = (row["regions_xyxy"] or [])[:MAX_REGIONS]
     delivered = next(((variant, uri) for variant, uri in enumerate(row["image_uris"] or [], 1) if uri), None)
     return Pictures(
-        source=_picture("Source", source if isinstance(source, str) else _marked(source, row, 2 * side_px), 2 * side_px),
+        source=_picture(
+            "Source", source if isinstance(source, str) else _marked(source, row, 2 * side_px), 2 * side_px
+        ),
         delivered=[_picture(f"Delivered variant {delivered[0]}", look(delivered[1], None), 2 * side_px)]
         if delivered
         else [],
         references=[
-            _picture("Reference", look(uri, None), SMALLEST_PX) for uri in (row["reference_uris"] or [])[:MAX_REFERENCES]
+            _picture("Reference", look(uri, None), SMALLEST_PX)
+            for uri in (row["reference_uris"] or [])[:MAX_REFERENCES]
         ],
         before=[
             _picture("Before", source if isinstance(source, str) else cut(source, tuple(region), side_px), side_px)

@@ -94,13 +94,13 @@ def test_embedded_models_stay_in_their_world_unless_allowed(folder):
 
     code, out, _ = packshot(*plan_of(folder, "--allow-embedded", "--json"))
     assert code == 0
-    assert json.loads(out)["counts"] == {"planned": 2, "keep": 0, "render": 2, "from_detect": 2}
+    assert json.loads(out)["counts"] == {"planned": 2, "keep": 0, "render": 2, "pending": 0, "from_detect": 2}
 
 
-def test_limit_plans_the_first_items_only(folder):
+def test_limit_renders_so_many_and_leaves_the_rest_pending(folder):
     _, out, _ = packshot(*plan_of(folder, "--allow-embedded", "--json", "--limit", 1))
 
-    assert json.loads(out)["counts"]["planned"] == 1
+    assert json.loads(out)["counts"] == {"planned": 2, "keep": 0, "render": 1, "pending": 1, "from_detect": 1}
 
 
 def test_bucket_that_does_not_exist_or_refuses_is_told_plainly(folder, s3, monkeypatch):

@@ -1,0 +1,141 @@
+"""The picture as it grows: shapes drawn finely within their own boxes, and what of each product still shows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+from pipelines.sample.shapes import Points, Shape, rounded
+from pipelines.sample.textures import COLOURS, PATTERNS, Pixels, product_texture
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """A product in a scene: its words, the pixels where it shows (H, W), and the box round them, pixels."""
+
+    category: str
+    colour: str
+    pattern: str
+    mask: NDArray[np.bool_]
+    box_xyxy: tuple[float, float, float, float]
+
+
+class Canvas:
+    """The picture as it grows, and which of the products so far still show."""
+
+    def __init__(self, rgb: Pixels, rng: np.random.Generator) -> None:
+        self.rgb = rgb
+        self.rng = rng
+        self.objects: list[SceneObject] = []
+        self.looks: list[tuple[str, str]] = []
+
+    def new_look(self) -> tuple[str, str]:
+        """A colour and a pattern that no other product of this picture has."""
+        while True:
+            look = str(self.rng.choice(list(COLOURS))), str(self.rng.choice(PATTERNS))
+            if look not in self.looks:
+                self.looks.append(look)
+                return look
+
+    def add(self, shape: Shape, colour: Sequence[float], scale: float) -> None:
+        """Draw a plain part that is no product, such as a body; it covers what is below."""
+        drawn = _rasterise(shape, self.rgb.shape[:2], scale)
+        if drawn is not None:
+            self._blend(drawn, np.broadcast_to(np.asarray(colour, np.float32), (*drawn.alpha.shape, 3)))
+
+    def add_product(self, category: str, shape: Shape, period_px: float, scale: float) -> None:
+        """Draw a product in a new look and list it."""
+        drawn = _rasterise(shape, self.rgb.shape[:2], scale)
+        if drawn is None:
+            return
+        colour, pattern = self.new_look()
+        height, width = drawn.alpha.shape
+        mask = self._blend(drawn, product_texture((width, height), colour, pattern, max(period_px, 5), self.rng))
+        self.objects.append(SceneObject(category, colour, pattern, mask, (0, 0, 0, 0)))
+
+    def _blend(self, drawn: "_Drawn", texture: Pixels) -> NDArray[np.bool_]:
+        height, width = drawn.alpha.shape
+        box = np.s_[drawn.top : drawn.top + height, drawn.left : drawn.left + width]
+        inked = texture * (1 - 0.38 * drawn.ink[..., None])
+        self.rgb[box] += drawn.alpha[..., None] * (inked - self.rgb[box])
+        mask = np.zeros(self.rgb.shape[:2], bool)
+        mask[box] = drawn.alpha >= 0.5
+        for thing in self.objects:
+            thing.mask[box] &= ~mask[box]
+        return mask
+
+    def shadow(self, centre_x: float, y: float, width: float) -> None:
+        """Darken the ground softly where something stands on it."""
+        left, right = max(0, round(centre_x - width / 2)), min(self.rgb.shape[1], round(centre_x + width / 2))
+        top, bottom = max(0, round(y - width / 12)), min(self.rgb.shape[0], round(y + width / 12))
+        if right - left < 4 or bottom - top < 2:
+            return
+        across, down = np.linspace(-1, 1, right - left), np.linspace(-1, 1, bottom - top)[:, None]
+        fall = np.clip(1 - across**2 - down**2, 0, 1) ** 1.5
+        self.rgb[top:bottom, left:right] *= (1 - 0.35 * fall[..., None]).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A shape's coverage and its ink lines (h, w), 0 to 1, and where they go."""
+
+    alpha: Pixels
+    ink: Pixels
+    left: int
+    top: int
+
+
+def _rasterise(shape: Shape, size_hw: tuple[int, int], scale: float) -> _Drawn | None:
+    """Draw a shape that is given in pixels, several times finer than the picture and only within its own box."""
+    points = np.concatenate([np.asarray(fill) for fill in shape.fills])
+    left, top = np.maximum(np.floor(points.min(0)).astype(int) - 2, 0)
+    right, bottom = np.minimum(np.ceil(points.max(0)).astype(int) + 2, size_hw[::-1])
+    if right - left < 1 or bottom - top < 1:
+        return None
+    fine = 4 if scale < 700 else 2
+    alpha = Image.new("L", (int(right - left) * fine, int(bottom - top) * fine))
+    ink = alpha.copy()
+    draw, pen = ImageDraw.Draw(alpha), ImageDraw.Draw(ink)
+
+    def at(outline: Points) -> list[tuple[float, float]]:
+        return [((x - left) * fine, (y - top) * fine) for x, y in outline]
+
+    for fill in shape.fills:
+        draw.polygon(at(fill), fill=255)
+    for hole in shape.holes:
+        draw.polygon(at(hole), fill=0)
+    line_px = max(fine, round(scale * fine / 180))
+    for line in shape.lines:
+        pen.line(at(line), fill=255, width=line_px, joint="curve")
+    outline = Image.eval(
+        alpha.reduce(fine).filter(ImageFilter.BoxBlur(float(max(0.6, scale / 250)))), lambda value: 255 - value
+    )
+    covered = np.asarray(alpha.reduce(fine), np.float32) / 255
+    edge = np.clip(np.asarray(outline, np.float32) / 140, 0, 1) * (covered > 0.2)
+    return _Drawn(covered, np.maximum(edge, np.asarray(ink.reduce(fine), np.float32) / 255), int(left), int(top))
+
+
+def placed(
+    shape: Shape,
+    rng: np.random.Generator,
+    scale: float,
+    move_xy: tuple[float, float],
+    squeeze: float = 1.0,
+    flip: bool = False,
+) -> Shape:
+    """A shape in pixels: jittered a little, squeezed about its middle, mirrored, scaled and moved."""
+    jitter = {point: rng.uniform(-0.005, 0.005, 2) for fill in shape.fills for point in fill}
+
+    def move(outline: Points, corners: bool) -> Points:
+        points = np.array([np.add(point, jitter.get(point, (0, 0))) for point in outline])
+        points[:, 0] = 0.5 + (points[:, 0] - 0.5) * squeeze * (-1 if flip else 1)
+        points = (rounded(points) if corners else points) * scale + move_xy
+        return tuple(map(tuple, points.tolist()))
+
+    return Shape(
+        tuple(move(fill, True) for fill in shape.fills),
+        tuple(move(hole, True) for hole in shape.holes),
+        tuple(move(line, False) for line in shape.lines),
+    )
