@@ -244,7 +244,7 @@ def _files(
         keys = table["item_key"].to_pylist()
         fresh = [place for place, key in enumerate(keys) if key not in seen and not seen.add(key)]  # type: ignore[func-returns-value]  # add answers None
         duplicates["duplicates"] += len(keys) - len(fresh)
-        table = table.take(fresh).select(schema.names).cast(schema)
+        table = table.take(pa.array(fresh, pa.int64())).select(schema.names).cast(schema)
         if is_part:
             for pairs in table["seconds"].to_pylist():
                 rendered_seconds.update(dict(pairs or []))

@@ -123,6 +123,6 @@ def read_rows(published: Published, numbers: Sequence[int]) -> dict[int, Row]:
     start = 0
     for table in manifest.read(published, "items", SHOWN):
         own = [number for number in numbers if start <= number < start + len(table)]
-        found.update(zip(own, table.take([number - start for number in own]).to_pylist(), strict=True))
+        found.update(zip(own, table.take(np.array(own, np.int64) - start).to_pylist(), strict=True))
         start += len(table)
     return {number: found[number] for number in numbers}

@@ -123,7 +123,7 @@ class Counts:
             "models": facts["checkpoints"],
             "duration_s": round(sum(facts["seconds"].values()), 3),
             "planned": facts["counts"]["planned"],
-            "carried_over": facts["counts"]["keep"],
+            "carried_over": facts["counts"]["keep"] - statuses[PENDING],  # the plan keeps what waits
             "counts": statuses,
             "adds_up": facts["counts"]["planned"] == sum(statuses.values()),
             "reasons": [

@@ -50,7 +50,7 @@ def describe(row: Row, recipe: Mapping[str, Any]) -> Item:
     pending, stopped = row["status"] == PENDING, row["status"] in (REJECTED, FAILED)
     kept = row["variant_kept"] or []
     if pending:
-        sentence = "This run stopped before its turn; the next one begins with it."
+        sentence = "It waits for the next run; this one was told to do fewer items."
     elif stopped:
         sentence = reason_words(row["reason"]).sentence
     else:

@@ -148,7 +148,7 @@ def _marked(rgb: Rgb, row: Row, side_px: int) -> Rgb:
     image = Image.fromarray(small)
     scale = width / rgb.shape[1]
     for box in row["boxes_xyxy"] or []:
-        ImageDraw.Draw(image).rectangle([scale * edge for edge in box], outline=BOX_RGB, width=2)
+        ImageDraw.Draw(image).rectangle([scale * edge for edge in box], outline=BOX_RGB, width=3)
     return np.asarray(image)
 
 

@@ -1,7 +1,7 @@
 """Cloth, paint and backgrounds, computed only for the rectangle that shows them."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ DARK_INK: Final = (52, 52, 60)
 LIGHT_INK: Final = (248, 248, 243)
 COLOUR_JITTER: Final = 10
 
-Pixels = NDArray[np.float32]
+Pixels = NDArray[np.floating[Any]]
 
 
 def product_texture(

@@ -6,10 +6,9 @@ colours x, the channels x, -x, k and -k. Every residual block begins as its shor
 normalisation nearly linear; and silu(x) - silu(-x) = x, so the activation at the end lets the pair through unchanged.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import torch
-from diffusers import AutoencoderKL
 from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
@@ -23,11 +22,11 @@ FIRST_LOG_VARIANCE: Final = -6.0
 
 
 @torch.no_grad()
-def start_as_colours(vae: AutoencoderKL, pixels: Tensor) -> None:
+def start_as_colours(vae: Any, pixels: Tensor) -> None:
     """Set an untrained autoencoder's weights in place.
 
     Args:
-        vae: 4 latent channels, at least 16 channels everywhere, groups of 4 in its last normalisation.
+        vae: an AutoencoderKL of 4 latent channels, at least 16 channels everywhere, groups of 4 in its last normalisation.
         pixels: (N, 3), -1 to 1, by whose mean and covariance colours are whitened.
     """
     values, axes = torch.linalg.eigh(torch.cov(pixels.T))
@@ -37,7 +36,7 @@ def start_as_colours(vae: AutoencoderKL, pixels: Tensor) -> None:
     _begin_decoder(vae, axes * spread, mean)
 
 
-def _carry_through(vae: AutoencoderKL) -> None:
+def _carry_through(vae: Any) -> None:
     for block in vae.modules():
         if isinstance(block, ResnetBlock2D):
             nn.init.zeros_(block.conv2.weight)
@@ -52,7 +51,7 @@ def _carry_through(vae: AutoencoderKL) -> None:
             _carry(sampler.conv, CENTRE)
 
 
-def _carry(conv: nn.Conv2d, taps: tuple[tuple[int, int], ...]) -> None:
+def _carry(conv: Any, taps: tuple[tuple[int, int], ...]) -> None:
     """Let the carried channels through, averaged over the taps of the kernel."""
     _constants_alone(conv)
     for colour in range(COLOURS):
@@ -61,12 +60,12 @@ def _carry(conv: nn.Conv2d, taps: tuple[tuple[int, int], ...]) -> None:
                 conv.weight[channel, channel, y, x] = 1 / len(taps)
 
 
-def _constants_alone(conv: nn.Conv2d) -> None:
+def _constants_alone(conv: Any) -> None:
     conv.weight[:CARRIED] = 0
     conv.bias[:CARRIED] = torch.tensor([0, 0, CONSTANT, -CONSTANT] * COLOURS)
 
 
-def _begin_encoder(vae: AutoencoderKL, whiten: Tensor, mean: Tensor) -> None:
+def _begin_encoder(vae: Any, whiten: Tensor, mean: Tensor) -> None:
     first, last = vae.encoder.conv_in, vae.encoder.conv_out
     _constants_alone(first)
     for colour in range(COLOURS):
@@ -83,7 +82,7 @@ def _begin_encoder(vae: AutoencoderKL, whiten: Tensor, mean: Tensor) -> None:
     _identity(vae.quant_conv)
 
 
-def _begin_decoder(vae: AutoencoderKL, unwhiten: Tensor, mean: Tensor) -> None:
+def _begin_decoder(vae: Any, unwhiten: Tensor, mean: Tensor) -> None:
     first, last = vae.decoder.conv_in, vae.decoder.conv_out
     _identity(vae.post_quant_conv)
     _constants_alone(first)
@@ -95,13 +94,13 @@ def _begin_decoder(vae: AutoencoderKL, unwhiten: Tensor, mean: Tensor) -> None:
     last.bias.copy_(mean)
 
 
-def _open_pairs(conv: nn.Conv2d, mix: Tensor) -> None:
+def _open_pairs(conv: Any, mix: Tensor) -> None:
     """Put out row c as the sum over colours i of mix[c, i] times the carried colour i."""
     for colour in range(COLOURS):
         conv.weight[: len(mix), 4 * colour, 1, 1] = mix[:, colour]
         conv.weight[: len(mix), 4 * colour + 1, 1, 1] = -mix[:, colour]
 
 
-def _identity(conv: nn.Conv2d) -> None:
+def _identity(conv: Any) -> None:
     nn.init.dirac_(conv.weight)
     nn.init.zeros_(conv.bias)

@@ -5,7 +5,7 @@ The library's loss detaches the proposals, so the encoder's head would never lea
 """
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -87,7 +87,8 @@ class DetectorLearner:
         self.examples = examples
         self.batch = batch
         self.tokenizer = detector_tokenizer()
-        self.models = nn.ModuleDict({"detector": GroundingDinoForObjectDetection(detector_config())}).to(device())
+        self.detector: Any = GroundingDinoForObjectDetection(detector_config())
+        self.models = nn.ModuleDict({"detector": self.detector}).to(device())
 
     def loss(self, rng: np.random.Generator, progress: float) -> Tensor:
         """See `Learner.loss`."""
@@ -100,7 +101,7 @@ class DetectorLearner:
             strict=True,
         )
         ids, attention = self._padded(prompts)
-        layers, proposals = every_layer(self.models["detector"], pictures, ids, attention)
+        layers, proposals = every_layer(self.detector, pictures, ids, attention)
         text_mask = torch.zeros(self.batch, MAX_TEXT, dtype=torch.bool, device=ids.device)
         text_mask[:, : ids.shape[1]] = attention.bool()
         total = set_loss(*proposals, targets, text_mask, PROPOSALS_A_PRODUCT)
@@ -155,7 +156,7 @@ def as_pixels(pictures: np.ndarray) -> Tensor:
 
 
 def every_layer(
-    model: GroundingDinoForObjectDetection, pictures: Tensor, ids: Tensor, attention: Tensor
+    model: Any, pictures: Tensor, ids: Tensor, attention: Tensor
 ) -> tuple[list[tuple[Tensor, Tensor]], tuple[Tensor, Tensor]]:
     """Logits (B, Q, MAX_TEXT) and boxes (B, Q, 4; centre and size) of each decoder layer, and those of the encoder."""
     out = model.model(pixel_values=pictures, input_ids=ids, attention_mask=attention, return_dict=True)
@@ -174,7 +175,7 @@ def export_detector(examples: Examples, folder: Path, out_dir: Path) -> None:
     """Write a folder that `GroundingDinoForObjectDetection` and `GroundingDinoProcessor` load."""
     learner = DetectorLearner(examples)
     load_ema(folder, learner.models)
-    learner.models["detector"].half().save_pretrained(out_dir)
+    learner.detector.half().save_pretrained(out_dir)
     image_processor = GroundingDinoImageProcessor(
         do_resize=False,
         do_pad=False,

@@ -9,7 +9,7 @@ import logging
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from diffusers import AutoencoderKL
@@ -93,8 +93,8 @@ def export(part: str, work_dir: Path, out_dir: Path = EMBEDDED_DIR) -> None:
 
 
 def _painter(examples: Examples, work_dir: Path) -> Learner:
-    vae = AutoencoderKL.from_pretrained(work_dir / "vae" / "export", torch_dtype=torch.float32).eval()
-    vae = vae.to(memory_format=torch.channels_last)
+    load: Any = AutoencoderKL.from_pretrained
+    vae = load(work_dir / "vae" / "export", dtype=torch.float32).eval().to(memory_format=torch.channels_last)
     return PainterLearner(examples, encode_latents(examples, vae, work_dir / "latents", LATENT_MINUTES))
 
 

@@ -1,7 +1,7 @@
 """Train the encoder: a CLIP of some 0.7 M parameters that matches products alone on grey with their captions."""
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -49,7 +49,8 @@ class EncoderLearner:
         self.examples = examples
         self.batch = batch
         self.tokenizer = painter_tokenizer()
-        self.models = nn.ModuleDict({"encoder": CLIPModel(encoder_config())}).to(device())
+        self.encoder: Any = CLIPModel(encoder_config())
+        self.models = nn.ModuleDict({"encoder": self.encoder}).to(device())
 
     def loss(self, rng: np.random.Generator, progress: float) -> Tensor:
         """See `Learner.loss`."""
@@ -59,7 +60,7 @@ class EncoderLearner:
         ids = self.tokenizer(
             captions, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
         ).to(device())
-        out = self.models["encoder"](pixel_values=as_pixels(self._pictures(objects, rng)), **ids)
+        out = self.encoder(pixel_values=as_pixels(self._pictures(objects, rng)), **ids)
         true = torch.tensor(
             [[set(said) <= {one.category, one.colour, one.pattern} for said in words] for one in objects],
             device=device(),
@@ -97,9 +98,9 @@ def as_pixels(pictures: np.ndarray) -> Tensor:
 
 def export_encoder(folder: Path, out_dir: Path) -> None:
     """Write a CLIPModel folder in fp16 with its tokenizer and image settings."""
-    models = nn.ModuleDict({"encoder": CLIPModel(encoder_config())})
-    load_ema(folder, models)
-    models["encoder"].half().save_pretrained(out_dir)
+    encoder: Any = CLIPModel(encoder_config())
+    load_ema(folder, nn.ModuleDict({"encoder": encoder}))
+    encoder.half().save_pretrained(out_dir)
     painter_tokenizer().save_pretrained(out_dir)
     size = {"height": SMALL_PX, "width": SMALL_PX}
     CLIPImageProcessorPil(

@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +84,7 @@ def render_examples(folder: Path, count: int, first_seed: int = TRAINING_SEED) -
     """Render `count` scenes with two processes, or open them if that is done; an unfinished set is begun anew."""
     if not (folder / "index.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        objects: list[dict[str, object]] = []
+        objects: list[dict[str, Any]] = []
         counts = dict.fromkeys(LAYOUT, 0)
         with ProcessPoolExecutor(2) as pool:
             for done, (arrays, found) in enumerate(
@@ -110,7 +110,7 @@ def _moved(crop: int | None, by: int) -> int | None:
     return None if crop is None else crop + by
 
 
-def _chunk(first: int, end: int) -> tuple[dict[str, NDArray[np.uint8]], list[dict[str, object]]]:
+def _chunk(first: int, end: int) -> tuple[dict[str, NDArray[np.uint8]], list[dict[str, Any]]]:
     rows: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in LAYOUT}
     objects = []
     for seed in range(first, min(end, first + CHUNK)):

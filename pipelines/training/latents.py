@@ -5,11 +5,10 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
@@ -40,7 +39,7 @@ class Latents:
     named: NDArray[np.bool_]
 
 
-def encode_latents(examples: Examples, vae: AutoencoderKL, folder: Path, minutes: float) -> Latents:
+def encode_latents(examples: Examples, vae: Any, folder: Path, minutes: float) -> Latents:
     """Encode crops in a fixed random order until the minutes are over or all are done; a later call goes on."""
     folder.mkdir(parents=True, exist_ok=True)
     order = np.random.default_rng(SEED).permutation(examples.with_crop)
@@ -69,7 +68,7 @@ def load_latents(folder: Path) -> Latents:
 
 
 @torch.no_grad()
-def _encode(examples: Examples, vae: AutoencoderKL, objects: NDArray[np.int64], first: int) -> dict[str, Tensor]:
+def _encode(examples: Examples, vae: Any, objects: NDArray[np.int64], first: int) -> dict[str, Tensor]:
     rng = np.random.default_rng((SEED, first))
     rows = np.array([examples.objects[number].crop for number in objects])
     pictures, shown = examples.arrays["crops"][rows], examples.masks("crop_masks", rows)
@@ -88,7 +87,7 @@ def _encode(examples: Examples, vae: AutoencoderKL, objects: NDArray[np.int64], 
     }
 
 
-def _latents(vae: AutoencoderKL, inputs: Tensor) -> Tensor:
+def _latents(vae: Any, inputs: Tensor) -> Tensor:
     with torch.autocast(inputs.device.type, dtype=torch.bfloat16):
         means = [vae.encode(part).latent_dist.mode().float() for part in inputs.split(16)]
     return (torch.cat(means) * vae.config.scaling_factor).half().cpu()

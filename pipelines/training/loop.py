@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 SEED: Final = 20_260
@@ -68,7 +69,8 @@ def train(
     ema = EMAModel(parameters, decay=learner.ema_decay, foreach=True)
     state = _resume(folder, learner.models, optimizer, ema)
     factor = _schedule(learner.schedule, optimizer)
-    step, losses, spent_s = state["step"], state["losses"], state["seconds"]
+    step: int = state["step"]
+    losses, spent_s = state["losses"], state["seconds"]
     started = logged = saved = time.monotonic()
     _log.info(
         "%s: %.2f M parameters, step %d, %.1f of %.1f min",
@@ -119,7 +121,7 @@ def _step(
     with torch.autocast(device().type, dtype=torch.bfloat16, enabled=learner.autocast):
         loss = learner.loss(np.random.default_rng((SEED, step)), progress)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(parameters, GRADIENT_CLIP)
     optimizer.step()
     return float(loss.detach())
@@ -171,7 +173,9 @@ def _draw_losses(path: Path, losses: list[float], seconds: float) -> None:
     from matplotlib.figure import Figure  # a development dependency: who only uses the models does not need it
 
     window = max(1, len(losses) // 200)
-    smooth = np.convolve(losses, np.ones(window) / window, "valid") if losses else []
+    smooth: NDArray[np.floating[Any]] = (
+        np.convolve(losses, np.ones(window) / window, "valid") if losses else np.zeros(0)
+    )
     figure = Figure(figsize=(7, 4))
     axes = figure.subplots()
     axes.plot(np.linspace(0, seconds / 60, len(smooth)), smooth)

@@ -1,7 +1,7 @@
 """Train the painter: a 9-channel inpainting UNet and its CLIP text model, on cached latents."""
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -71,8 +71,10 @@ class PainterLearner:
         self.latents = latents
         self.batch = batch
         self.tokenizer = painter_tokenizer()
-        self.noise = DDPMScheduler(**SCHEDULE)
-        self.models = painter_models()
+        make: Any = DDPMScheduler
+        self.noise = make(**SCHEDULE)
+        self.unet, self.text_encoder = painter_models()
+        self.models = _together(self.unet, self.text_encoder)
 
     def loss(self, rng: np.random.Generator, progress: float) -> Tensor:
         """See `Learner.loss`."""
@@ -83,8 +85,8 @@ class PainterLearner:
         steps = _time_steps(rng, self.batch).to(device())
         noise = torch.randn_like(clean)
         noisy = self.noise.add_noise(clean, noise, steps)
-        encoded = self.models["text_encoder"](self._prompts(rows, rng)).last_hidden_state
-        predicted = self.models["unet"](torch.cat([noisy, mask, masked], 1), steps, encoded).sample
+        encoded = self.text_encoder(self._prompts(rows, rng)).last_hidden_state
+        predicted = self.unet(torch.cat([noisy, mask, masked], 1), steps, encoded).sample
         error = predicted.float() - self.noise.get_velocity(clean, noise, steps)
         weight = mask * (1 - OUTSIDE_WEIGHT) + OUTSIDE_WEIGHT
         return (error.pow(2) * weight).sum() / (weight.sum() * clean.shape[1])
@@ -99,10 +101,15 @@ class PainterLearner:
         ).input_ids.to(device())
 
 
-def painter_models() -> nn.ModuleDict:
+def painter_models() -> tuple[Any, Any]:
     """A new UNet and text model, on the device."""
-    unet = UNet2DConditionModel(**UNET).to(memory_format=torch.channels_last)
-    return nn.ModuleDict({"unet": unet, "text_encoder": CLIPTextModel(text_config())}).to(device())
+    make: Any = UNet2DConditionModel
+    unet = make(**UNET).to(device(), memory_format=torch.channels_last)
+    return unet, CLIPTextModel(text_config()).to(device())
+
+
+def _together(unet: Any, text_encoder: Any) -> nn.ModuleDict:
+    return nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
 
 
 def _time_steps(rng: np.random.Generator, count: int) -> Tensor:
@@ -113,14 +120,17 @@ def _time_steps(rng: np.random.Generator, count: int) -> Tensor:
 
 def export_painter(vae_dir: Path, folder: Path, out_dir: Path) -> None:
     """Write a StableDiffusionInpaintPipeline folder in fp16 from the averaged weights and a finished autoencoder."""
-    models = painter_models()
-    load_ema(folder, models)
-    pipeline = StableDiffusionInpaintPipeline(
-        vae=AutoencoderKL.from_pretrained(vae_dir, torch_dtype=torch.float16),
-        text_encoder=models["text_encoder"].half(),
+    unet, text_encoder = painter_models()
+    load_ema(folder, _together(unet, text_encoder))
+    make: Any = StableDiffusionInpaintPipeline
+    load: Any = AutoencoderKL.from_pretrained
+    make_scheduler: Any = DDIMScheduler
+    pipeline = make(
+        vae=load(vae_dir, dtype=torch.float16),
+        text_encoder=text_encoder.half(),
         tokenizer=painter_tokenizer(),
-        unet=models["unet"].half(),
-        scheduler=DDIMScheduler(**SCHEDULE, steps_offset=1),
+        unet=unet.half(),
+        scheduler=make_scheduler(**SCHEDULE, steps_offset=1),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

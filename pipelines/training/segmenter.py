@@ -69,11 +69,12 @@ class SegmenterLearner:
     def __init__(self, examples: Examples, batch: int = 8) -> None:
         self.examples = examples
         self.batch = batch
-        self.models = nn.ModuleDict({"segmenter": build_sam(CONFIG)}).to(device())
+        self.sam: Any = build_sam(CONFIG).to(device())
+        self.models = nn.ModuleDict({"segmenter": self.sam})
 
     def loss(self, rng: np.random.Generator, progress: float) -> Tensor:
         """See `Learner.loss`."""
-        sam = self.models["segmenter"]
+        sam = self.sam
         pictures, shown = zip(*(self._example(number % 2 == 0, rng) for number in range(self.batch)), strict=True)
         inputs = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().to(device())
         embeddings = sam.image_encoder((inputs - sam.pixel_mean) / sam.pixel_std)
@@ -95,7 +96,7 @@ class SegmenterLearner:
 
     def _prompted(self, embedding: Tensor, masks: np.ndarray, rng: np.random.Generator) -> Tensor:
         masks = masks[masks.any((1, 2))]
-        sam = self.models["segmenter"]
+        sam = self.sam
         if rng.random() < POINT_SHARE:
             points = torch.from_numpy(np.stack([point_inside(mask, rng) for mask in masks])).to(device())
             sparse, dense = sam.prompt_encoder(
@@ -143,12 +144,12 @@ def mask_loss(drawn: Tensor, scores: Tensor, masks: Tensor) -> Tensor:
 
 def export_segmenter(folder: Path, out_dir: Path) -> None:
     """Write `config.json` (every constructor number) and `model.safetensors` in fp16."""
-    models = nn.ModuleDict({"segmenter": build_sam(CONFIG)})
-    load_ema(folder, models)
+    sam = build_sam(CONFIG)
+    load_ema(folder, nn.ModuleDict({"segmenter": sam}))
     out_dir.mkdir(parents=True, exist_ok=True)
     (out_dir / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n")
     # Float16 holds the random position frequencies and every weight to three digits; use is in fp32.
     save_file(
-        {name: value.half().contiguous() for name, value in models["segmenter"].state_dict().items()},
+        {name: value.half().contiguous() for name, value in sam.state_dict().items()},
         out_dir / "model.safetensors",
     )

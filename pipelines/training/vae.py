@@ -1,7 +1,7 @@
 """Train the painter's autoencoder: an f = 8 AutoencoderKL with 4 latent channels."""
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -42,10 +42,12 @@ class VaeLearner:
     def __init__(self, examples: Examples, batch: int = 8) -> None:
         self.examples = examples
         self.batch = batch
-        vae = AutoencoderKL(**CONFIG)
+        make: Any = AutoencoderKL
+        vae = make(**CONFIG)
         some = examples.arrays["crops"][:: max(1, len(examples.arrays["crops"]) // 64)]
         start_as_colours(vae, as_input(some).permute(0, 2, 3, 1).reshape(-1, 3).cpu())
-        self.models = nn.ModuleDict({"vae": vae.to(device(), memory_format=torch.channels_last)})
+        self.vae = vae.to(device(), memory_format=torch.channels_last)
+        self.models = nn.ModuleDict({"vae": self.vae})
 
     def loss(self, rng: np.random.Generator, progress: float) -> Tensor:
         """See `Learner.loss`."""
@@ -56,11 +58,10 @@ class VaeLearner:
             )
         )
         pictures = _blank_parts(pictures, rng)
-        vae = self.models["vae"]
-        posterior = vae.encode(pictures).latent_dist
+        posterior = self.vae.encode(pictures).latent_dist
         latents = posterior.mean + torch.randn_like(posterior.mean) * posterior.std
         return (
-            _reconstruction_loss(vae.decode(latents).sample.float() - pictures)
+            _reconstruction_loss(self.vae.decode(latents).sample.float() - pictures)
             + 1e-5 * posterior.kl().float().mean() / latents[0].numel()
         )
 
@@ -73,7 +74,7 @@ class DecoderLearner(VaeLearner):
     def __init__(self, examples: Examples, vae_folder: Path, batch: int = 8) -> None:
         super().__init__(examples, batch)
         load_ema(vae_folder, self.models)
-        for part in (self.models["vae"].encoder, self.models["vae"].quant_conv):
+        for part in (self.vae.encoder, self.vae.quant_conv):
             part.requires_grad_(False)
 
 
@@ -117,7 +118,7 @@ def _reconstruction_loss(error: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def latent_scale(vae: AutoencoderKL, examples: Examples, count: int = 64) -> float:
+def latent_scale(vae: Any, examples: Examples, count: int = 64) -> float:
     """The factor that brings latents to a standard deviation of 1."""
     pictures = as_input(_pictures(examples, np.random.default_rng(0), count, SIDE_PX))
     means = torch.cat([vae.encode(part).latent_dist.mode() for part in pictures.split(8)])
@@ -128,6 +129,6 @@ def export_vae(examples: Examples, folder: Path, out_dir: Path) -> None:
     """Write the averaged autoencoder as a diffusers folder in fp16."""
     learner = VaeLearner(examples)
     load_ema(folder, learner.models)
-    vae = learner.models["vae"]
+    vae = learner.vae
     vae.register_to_config(scaling_factor=latent_scale(vae, examples))
     vae.half().save_pretrained(out_dir)

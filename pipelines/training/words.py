@@ -1,7 +1,7 @@
 """The words of the sample world, the tokenizers that know them, and prompts put together from them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -71,7 +71,11 @@ def _tokenizer(
     tokenizer.post_processor = processors.TemplateProcessing(
         f"{first} $A {last}", f"{first} $A {last} $B {last}", [(first, ids[first]), (last, ids[last])]
     )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token=unknown, model_max_length=length, **names)
+    make: Any = PreTrainedTokenizerFast
+    built: PreTrainedTokenizerFast = make(
+        tokenizer_object=tokenizer, unk_token=unknown, model_max_length=length, **names
+    )
+    return built
 
 
 def paint_prompt(category: str, colour: str, pattern: str, rng: np.random.Generator) -> str:
