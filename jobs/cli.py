@@ -38,7 +38,7 @@ CatalogueUri = Annotated[
 RecipeName = Annotated[str, typer.Option("--recipe", help="A ready recipe's name, or a YAML file.")]
 OutputUri = Annotated[str, typer.Option("--output", help="Where runs and pictures go; s3:// or a path.")]
 PlacementName = Annotated[str, typer.Option("--placement", help="local (one process) or gpu (a pool a group).")]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most N items; a render leaves the others pending.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most N items; a render leaves others pending.")]
 AllowEmbedded = Annotated[
     bool, typer.Option("--allow-embedded", help="Let the embedded models loose on a foreign catalogue.")
 ]

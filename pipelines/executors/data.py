@@ -140,7 +140,7 @@ def preflight(placement: Placement) -> None:
         )
     if cpus > there.get("CPU", 0):
         raise ConfigError(
-            f"the placement needs {cpus:g} CPUs ({CPUS_BESIDE_THE_GROUPS} of them for Ray's own reading and writing); the "
+            f"the placement needs {cpus:g} CPUs ({CPUS_BESIDE_THE_GROUPS} of them for Ray's own reads and writes); the "
             f"cluster has {there.get('CPU', 0):g} and would hang; add nodes, or start Ray with more `--num-cpus`"
         )
 

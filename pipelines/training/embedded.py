@@ -95,7 +95,8 @@ def export(part: str, work_dir: Path, out_dir: Path = EMBEDDED_DIR) -> None:
 def _painter(examples: Examples, work_dir: Path) -> Learner:
     load: Any = AutoencoderKL.from_pretrained
     vae = load(work_dir / "vae" / "export", dtype=torch.float32).eval().to(memory_format=torch.channels_last)
-    return PainterLearner(examples, encode_latents(examples, vae, work_dir / "latents", LATENT_MINUTES))
+    begun = (work_dir / "painter" / "checkpoint.pt").exists()  # one that is taken up again keeps to its latents
+    return PainterLearner(examples, encode_latents(examples, vae, work_dir / "latents", 0 if begun else LATENT_MINUTES))
 
 
 _LEARNERS: Final[dict[str, Callable[[Examples, Path], Learner]]] = {
