@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from pipelines.errors import InfrastructureError
+from pipelines.errors import ConfigError, InfrastructureError
 from pipelines.rows import FAILED, OK, REJECTED, ItemError, Row, Update
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def apply(
     the traceback.
 
     Raises:
-        InfrastructureError: from the stage; no row is to blame.
+        ConfigError, InfrastructureError: from the stage; no row is to blame.
     """
     live = [index for index, row in enumerate(rows) if row["status"] == OK and not passes_by(row)]
     done = list(rows)
@@ -59,7 +59,7 @@ def _answers(name: str, stage: Stage, rows: list[Row]) -> list[Update | ItemErro
         if len(answers) != len(rows):
             raise RuntimeError(f"stage {name!r} gave {len(answers)} answers for {len(rows)} rows")
         return answers
-    except InfrastructureError:
+    except (ConfigError, InfrastructureError):
         raise
     except Exception as error:  # any bug of a stage: the row that meets it fails, its neighbours do not
         _free_device_memory(error)

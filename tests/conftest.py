@@ -45,6 +45,7 @@ def local_ray(request: pytest.FixtureRequest) -> Iterator[None]:
 
     if local_s3.is_available():
         request.getfixturevalue("s3")  # first, so that workers inherit its endpoint and credentials
+    os.environ.setdefault("RAY_worker_niceness", "0")
     ray.init(
         num_cpus=4,
         object_store_memory=300 * 1024 * 1024,

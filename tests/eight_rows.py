@@ -1,7 +1,7 @@
 """Eight items of the sample world, and a short recipe, for the test that batch, online and inline make the same pixels.
 
-Pictures of different sizes and formats; one shows nothing of what is asked, one is truncated, one comes with a mask,
-one with references and one with seeds.
+Pictures of different sizes and formats; one shows nothing of what is asked, one is truncated, one comes with an empty
+mask, one with a mask, one with references and one with seeds.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,14 @@ import pyarrow as pa
 
 from pipelines import catalogue
 from pipelines.pixels.images import encode
-from pipelines.recipe import Recipe, load, parse
+from pipelines.recipe import CatalogueSettings, Recipe, load, parse
 from pipelines.rows import Row
 from pipelines.sample.scenes import Scene, SceneObject, scene
 from pipelines.sample.shapes import CATEGORIES
 
 FIRST_SEED = 3_000_000
 SIZES_WH = ((256, 256), (512, 384), (300, 420), (640, 640), (384, 512), (256, 400), (480, 320), (420, 420))
-ABSENT, TRUNCATED, MASKED, REFERRED, SEEDED = 2, 4, 5, 6, 7
+ABSENT, EMPTY_MASK, TRUNCATED, MASKED, REFERRED, SEEDED = 2, 3, 4, 5, 6, 7
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,11 @@ class EightItem:
 
 
 def eight_recipe() -> Recipe:
-    """The ready recipe, but quick and lenient: two variants of three steps, both kept whatever they look like."""
+    """The ready recipe, but quick and lenient: an unsure box will do, and two variants of three steps, both kept."""
     ready: dict[str, Any] = load("replace").model_dump(mode="json", exclude_unset=True)
     ready["name"] = "eight-rows"
     ready["paint"] |= {"variants": 2, "steps": 3}
+    ready["detect"]["min_score"] = 0.2
     ready["judge"] = {"min_text_similarity": -1.0, "max_ring_error": 255.0, "keep_best": 2}
     return parse(ready)
 
@@ -68,6 +70,26 @@ def eight_rows() -> tuple[Row, ...]:
     return tuple(catalogue.rows(eight_recipe(), pa.table({**columns, **given}), None))
 
 
+def eight_rows_in(folder: Path) -> tuple[Recipe, list[Row]]:
+    """The same items as files in a folder with a product table, as a night finds them."""
+    recipe = eight_recipe().model_copy(update={"catalogue": CatalogueSettings(mask="mask", references="references")})
+    table: dict[str, list[Any]] = {name: [] for name in ("image", "mask", "references", "given_seeds")}
+    for number, item in enumerate(eight_items()):
+        files = {f"{number}": item.image, f"{number}-mask": item.mask}
+        files |= {f"{number}-like-{one}": like for one, like in enumerate(item.references)}
+        for name, content in files.items():
+            if content is not None:
+                (folder / name).write_bytes(content)
+        table["image"].append(f"{number}")
+        table["mask"].append(f"{number}-mask" if item.mask else None)
+        table["references"].append([f"{number}-like-{one}" for one in range(len(item.references))] or None)
+        table["given_seeds"].append(list(item.seeds) or None)
+    columns = {name: [item.columns[name] for item in eight_items()] for name in eight_items()[0].columns}
+    kinds = {"references": pa.list_(pa.string()), "given_seeds": pa.list_(pa.int64())}
+    arrays = {name: pa.array(values, kinds.get(name, pa.string())) for name, values in table.items()}
+    return recipe, catalogue.rows(recipe, pa.table({**columns, **arrays}), str(folder))
+
+
 def eight_forms() -> list[tuple[list[tuple[str, tuple[str, bytes]]], dict[str, Any]]]:
     """The same items as `POST /v1/renders` takes them: files and form fields."""
     forms = []
@@ -87,6 +109,8 @@ def _item(number: int) -> EightItem:
         columns["category"] = next(name for name in CATEGORIES if name not in _names(drawn.objects))
     if number == TRUNCATED:
         return EightItem(image[: len(image) // 2], columns)
+    if number == EMPTY_MASK:
+        return EightItem(image, columns, mask=encode(np.zeros_like(drawn.rgb), "png"))
     if number == MASKED:
         return EightItem(
             image, columns, mask=encode(np.where(shown.mask[..., None], np.uint8(255), np.zeros(3, np.uint8)), "png")

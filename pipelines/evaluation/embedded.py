@@ -39,7 +39,7 @@ GROW_PX: Final = 4
 PAINT_BATCH: Final = 4
 _log = logging.getLogger(__name__)
 
-Boxes = list[tuple[float, tuple[float, float, float, float]]]
+Boxes = list[tuple[float, tuple[float, ...]]]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ def evaluate(embedded_dir: Path, scenes: int = 100, first_seed: int = HELD_OUT_S
 
 
 def _detect(folder: Path, asked: list[Case], figures: dict[str, Figure]) -> list[Boxes]:
-    model = GroundingDinoForObjectDetection.from_pretrained(folder, dtype=torch.float32).eval()
+    load: Any = GroundingDinoForObjectDetection.from_pretrained
+    model = load(folder, dtype=torch.float32).eval()
     processor = GroundingDinoProcessor.from_pretrained(folder)
 
     def found(drawn: Scene, phrase: str) -> Boxes:
@@ -125,7 +126,7 @@ def _segment(folder: Path, asked: list[Case], answers: list[Boxes], figures: dic
     def mask(drawn: Scene, box: tuple[float, ...]) -> NDArray[np.bool_]:
         predictor.set_image(drawn.rgb)
         masks, scores, _ = predictor.predict(box=np.array(box), multimask_output=True)
-        return masks[scores.argmax()]
+        return np.asarray(masks[scores.argmax()])
 
     found = [(case, boxes[0][1]) for case, boxes in zip(asked, answers, strict=True) if boxes]
     figures["mask IoU from the detected box"] = average(
@@ -158,7 +159,8 @@ def _name(folder: Path, asked: list[Case], figures: dict[str, Figure]) -> None:
 
 
 def _paint(folder: Path, asked: list[Case], figures: dict[str, Figure]) -> None:
-    pipeline = StableDiffusionInpaintPipeline.from_pretrained(folder, safety_checker=None, dtype=torch.float32)
+    load: Any = StableDiffusionInpaintPipeline.from_pretrained
+    pipeline = load(folder, safety_checker=None, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     regions = [context_region(case.thing.mask, PAINTER_PX) for case in asked]
     crops = [cut(case.scene.rgb, region, PAINTER_PX) for case, region in zip(asked, regions, strict=True)]
@@ -207,8 +209,8 @@ def nearest_colour(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> str:
     inner = binary_erosion(mask, iterations=3)
     inside = rgb[inner if inner.sum() > 40 else mask]
     lab = rgb2lab(np.median(inside, 0)[None, None] / 255)[0, 0]
-    names = rgb2lab(np.array([list(COLOURS.values())]) / 255)[0]
-    return list(COLOURS)[int(((names - lab) ** 2).sum(1).argmin())]
+    named = rgb2lab(np.array([list(COLOURS.values())]) / 255)[0]
+    return list(COLOURS)[int(((named - lab) ** 2).sum(1).argmin())]
 
 
 def box_iou(first: tuple[float, ...], second: tuple[float, ...]) -> float:

@@ -42,7 +42,7 @@ def product_texture(
     slope_x, slope_y, folds = rng.uniform(-0.1, 0.1), rng.uniform(-0.08, 0.08), rng.uniform(1.5, 4)
     across = 1 + slope_x * (2 * x / width - 1) + 0.04 * np.sin(x / width * folds * np.pi + rng.uniform(0, 6))
     shade = across + slope_y * (2 * y / height - 1)
-    return ((base + share[..., None] * (ink - base)) * shade[..., None]).astype(np.float32)
+    return np.asarray((base + share[..., None] * (ink - base)) * shade[..., None], np.float32)
 
 
 def _ink_share(pattern: str, x: Pixels, y: Pixels, rng: np.random.Generator) -> Pixels:
@@ -68,20 +68,20 @@ def background(name: str, size_wh: tuple[int, int], rng: np.random.Generator) ->
 
 def grain(size_wh: tuple[int, int], rng: np.random.Generator) -> Pixels:
     """Fine sensor noise (H, W, 1): a small tile repeated; drawn for every pixel it would cost more than the rest."""
-    tile = rng.normal(0, 1.3, (128, 128, 1)).astype(np.float32)
+    tile: Pixels = rng.normal(0, 1.3, (128, 128, 1)).astype(np.float32)
     return np.tile(tile, (-(-size_wh[1] // 128), -(-size_wh[0] // 128), 1))[: size_wh[1], : size_wh[0]]
 
 
 def _studio(x: Pixels, y: Pixels, rng: np.random.Generator) -> Pixels:
     tint = rng.uniform(214, 250) + rng.uniform(-4, 4, 3)
     glow = 1 - 0.12 * ((x - x.mean()) ** 2 + (y - 0.4 * y.max()) ** 2)
-    return np.minimum(tint * glow[..., None], 253)
+    return np.asarray(np.minimum(tint * glow[..., None], 253))
 
 
 def _gradient(x: Pixels, y: Pixels, rng: np.random.Generator) -> Pixels:
     top, bottom = rng.uniform(130, 248, 3), rng.uniform(130, 248, 3)
     down = (y / y.max() + 0 * x)[..., None]
-    return top + (bottom - top) * down
+    return np.asarray(top + (bottom - top) * down)
 
 
 def _wood(x: Pixels, y: Pixels, rng: np.random.Generator) -> Pixels:
@@ -90,14 +90,14 @@ def _wood(x: Pixels, y: Pixels, rng: np.random.Generator) -> Pixels:
     tone = rng.uniform(0.9, 1.08, 16)[plank % 16] * rng.uniform(0.85, 1.1)
     veins = 0.05 * np.sin(y * rng.uniform(90, 140) + 3 * np.sin(x * rng.uniform(3, 6) + plank * 2.1) + plank)
     gap = np.where((y * planks) % 1 < 0.025, 0.7, 1.0)
-    return np.array([186, 142, 98]) * ((1 + veins) * tone * gap)[..., None]
+    return np.asarray(np.array([186, 142, 98]) * ((1 + veins) * tone * gap)[..., None])
 
 
 def _wall(x: Pixels, y: Pixels, rng: np.random.Generator) -> Pixels:
     colour, rows = rng.uniform(150, 228, 3), rng.uniform(8, 13)
     row = y * rows
     joint = (row % 1 < 0.08) | ((x * rows / 2 + np.floor(row) * 0.5) % 1 < 0.04)
-    return colour * np.where(joint, 0.87, 1.0)[..., None]
+    return np.asarray(colour * np.where(joint, 0.87, 1.0)[..., None])
 
 
 def _sky(x: Pixels, y: Pixels, rng: np.random.Generator) -> Pixels:
@@ -107,7 +107,7 @@ def _sky(x: Pixels, y: Pixels, rng: np.random.Generator) -> Pixels:
     )
     air = np.array([140, 190, 235]) + np.array([50, 32, 12]) * down + 45 * np.clip(clouds - 0.55, 0, 1)[..., None]
     ground = np.array([212, 193, 150]) * rng.uniform(0.85, 1.08) * (1 - 0.15 * (down - 0.7))
-    return np.where(down > rng.uniform(0.62, 0.82), ground, air)
+    return np.asarray(np.where(down > rng.uniform(0.62, 0.82), ground, air))
 
 
 _DRAW: Final[dict[str, Callable[[Pixels, Pixels, np.random.Generator], NDArray[np.floating]]]] = {

@@ -26,7 +26,8 @@ def start_as_colours(vae: Any, pixels: Tensor) -> None:
     """Set an untrained autoencoder's weights in place.
 
     Args:
-        vae: an AutoencoderKL of 4 latent channels, at least 16 channels everywhere, groups of 4 in its last normalisation.
+        vae: an AutoencoderKL of 4 latent channels; at least 16 channels everywhere, groups of 4 in its last
+            normalisation.
         pixels: (N, 3), -1 to 1, by whose mean and covariance colours are whitened.
     """
     values, axes = torch.linalg.eigh(torch.cov(pixels.T))
@@ -37,6 +38,7 @@ def start_as_colours(vae: Any, pixels: Tensor) -> None:
 
 
 def _carry_through(vae: Any) -> None:
+    block: Any
     for block in vae.modules():
         if isinstance(block, ResnetBlock2D):
             nn.init.zeros_(block.conv2.weight)

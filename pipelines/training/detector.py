@@ -36,7 +36,8 @@ PROPOSALS_A_PRODUCT: Final = 4
 
 def detector_config() -> GroundingDinoConfig:
     """Swin at strides 8, 16 and 32; a two-layer BERT; two encoder and three decoder layers of width 64; 20 queries."""
-    vision = SwinConfig(
+    make: Any = SwinConfig
+    vision = make(
         image_size=SMALL_PX,
         embed_dim=32,
         depths=[1, 2, 2, 1],
@@ -183,4 +184,5 @@ def export_detector(examples: Examples, folder: Path, out_dir: Path) -> None:
         image_mean=PIXEL_MEAN,
         image_std=PIXEL_STD,
     )
-    GroundingDinoProcessor(image_processor, detector_tokenizer()).save_pretrained(out_dir)
+    make: Any = GroundingDinoProcessor
+    make(image_processor, detector_tokenizer()).save_pretrained(out_dir)

@@ -78,7 +78,7 @@ class EncoderLearner:
             pictures[number] = np.asarray(around.reduce(2))
         flip = rng.random(len(rows)) < 0.5
         pictures[flip] = pictures[flip, :, ::-1]
-        return pictures * rng.uniform(0.94, 1.05, (len(rows), 1, 1, 1)) + rng.normal(0, 2, pictures.shape)
+        return np.asarray(pictures * rng.uniform(0.94, 1.05, (len(rows), 1, 1, 1)) + rng.normal(0, 2, pictures.shape))
 
 
 def _words(one: Example, rng: np.random.Generator) -> list[str]:

@@ -89,8 +89,9 @@ def _encode(examples: Examples, vae: Any, objects: NDArray[np.int64], first: int
 
 def _latents(vae: Any, inputs: Tensor) -> Tensor:
     with torch.autocast(inputs.device.type, dtype=torch.bfloat16):
-        means = [vae.encode(part).latent_dist.mode().float() for part in inputs.split(16)]
-    return (torch.cat(means) * vae.config.scaling_factor).half().cpu()
+        means = [vae.encode(part).latent_dist.mode().float() for part in torch.split(inputs, 16)]
+    scaled: Tensor = torch.cat(means) * vae.config.scaling_factor
+    return scaled.half().cpu()
 
 
 def repaint_mask(shown: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -89,8 +89,8 @@ class PainterLearner:
         noise = torch.randn_like(clean)
         noisy = self.noise.add_noise(clean, noise, steps)
         encoded = self.text_encoder(self._prompts(rows, rng)).last_hidden_state
-        predicted = self.unet(torch.cat([noisy, mask, masked], 1), steps, encoded).sample
-        error = predicted.float() - self.noise.get_velocity(clean, noise, steps)
+        predicted: Tensor = self.unet(torch.cat([noisy, mask, masked], 1), steps, encoded).sample
+        error: Tensor = predicted.float() - self.noise.get_velocity(clean, noise, steps)
         weight = mask * (1 - OUTSIDE_WEIGHT) + OUTSIDE_WEIGHT
         return (error.pow(2) * weight).sum() / (weight.sum() * clean.shape[1])
 
@@ -99,16 +99,19 @@ class PainterLearner:
         for row in rows:
             one = self.examples.objects[self.latents.objects[row]]
             prompts.append(paint_prompt(one.category, one.colour, one.pattern, rng) if self.latents.named[row] else "")
-        return self.tokenizer(
+        make: Any = self.tokenizer
+        ids: Tensor = make(
             prompts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
-        ).input_ids.to(device())
+        ).input_ids
+        return ids.to(device())
 
 
 def painter_models() -> tuple[Any, Any]:
     """A new UNet and text model, on the device."""
     make: Any = UNet2DConditionModel
     unet = make(**UNET).to(device(), memory_format=torch.channels_last)
-    return unet, CLIPTextModel(text_config()).to(device())
+    text_encoder: Any = CLIPTextModel(text_config())
+    return unet, text_encoder.to(device())
 
 
 def _together(unet: Any, text_encoder: Any) -> nn.ModuleDict:

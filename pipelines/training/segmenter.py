@@ -87,8 +87,8 @@ class SegmenterLearner:
         """A picture (256, 256, 3) and masks (N, 256, 256) of some of its products, N of 1 to 3."""
         examples = self.examples
         number = int(rng.choice(examples.with_crop))
-        if not whole:
-            crop = examples.objects[number].crop
+        crop = examples.objects[number].crop
+        if not whole and crop is not None:
             return examples.arrays["crops"][crop], examples.masks("crop_masks", [crop])
         scene = examples.objects[number].scene
         numbers = rng.permutation(examples.of_scene[scene])[:PROMPTS_A_SCENE]
@@ -114,13 +114,13 @@ def jittered_box(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     box = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
     size = np.array([box[2] - box[0], box[3] - box[1]] * 2, np.float32)
-    return np.clip(box + size * rng.normal(0, BOX_JITTER / 2, 4).astype(np.float32), 0, SIDE_PX)
+    return np.asarray(np.clip(box + size * rng.normal(0, BOX_JITTER / 2, 4), 0, SIDE_PX), np.float32)
 
 
 def point_inside(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Any pixel of a mask: (2,) x, y."""
     inside = np.argwhere(mask)
-    return inside[rng.integers(len(inside)), ::-1].astype(np.float32).copy()
+    return np.array(inside[rng.integers(len(inside)), ::-1], np.float32)
 
 
 def mask_loss(drawn: Tensor, scores: Tensor, masks: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ CONFIG: Final = {
 }
 WHOLE_PICTURES_FROM: Final = 0.55
 CHROMA_WEIGHT: Final = 4.0
+KL_WEIGHT: Final = 1e-5
 
 
 class VaeLearner:
@@ -60,10 +61,8 @@ class VaeLearner:
         pictures = _blank_parts(pictures, rng)
         posterior = self.vae.encode(pictures).latent_dist
         latents = posterior.mean + torch.randn_like(posterior.mean) * posterior.std
-        return (
-            _reconstruction_loss(self.vae.decode(latents).sample.float() - pictures)
-            + 1e-5 * posterior.kl().float().mean() / latents[0].numel()
-        )
+        divergence: Tensor = posterior.kl().float().mean() / latents[0].numel()
+        return _reconstruction_loss(self.vae.decode(latents).sample.float() - pictures) + KL_WEIGHT * divergence
 
 
 class DecoderLearner(VaeLearner):
@@ -121,7 +120,7 @@ def _reconstruction_loss(error: Tensor) -> Tensor:
 def latent_scale(vae: Any, examples: Examples, count: int = 64) -> float:
     """The factor that brings latents to a standard deviation of 1."""
     pictures = as_input(_pictures(examples, np.random.default_rng(0), count, SIDE_PX))
-    means = torch.cat([vae.encode(part).latent_dist.mode() for part in pictures.split(8)])
+    means = torch.cat([vae.encode(part).latent_dist.mode() for part in torch.split(pictures, 8)])
     return 1 / float(means.std())
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pyarrow as pa
 import pytest
-import ray
+from ray import serve
 
 from pipelines import catalogue
 from pipelines.errors import ConfigError
@@ -39,10 +39,9 @@ def a_free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def ray_here() -> Iterator[None]:
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+def ray_here(local_ray: None) -> Iterator[None]:
     yield
-    server.stop(ray_too=True)
+    serve.shutdown()  # its port is chosen once a Serve; other modules have theirs
 
 
 @pytest.fixture(scope="module")

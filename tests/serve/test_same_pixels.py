@@ -1,4 +1,4 @@
-"""Inline and over HTTP, the embedded models make the same masks and the same pixels."""
+"""Inline, on Ray Data and over HTTP, the embedded models make the same masks and the same pixels."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 
 import httpx
 import pytest
-import ray
+from ray import serve
 
 from pipelines.executors import inline
 from pipelines.graph import build
 from pipelines.placement import LOCAL
 from pipelines.rows import Row
+from pipelines.stages.deliver import Store
 from serve import run as server
 from serve.served import with_hashes
 from tests.eight_rows import (
     ABSENT,
+    EMPTY_MASK,
     MASKED,
     REFERRED,
     SEEDED,
@@ -27,18 +30,19 @@ from tests.eight_rows import (
     eight_items,
     eight_recipe,
     eight_rows,
+    eight_rows_in,
 )
+from tests.executors.test_inline_and_data import run_on_ray
 from tests.serve.clients import error_of
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
+def url(local_ray: None) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield server.start(with_hashes([eight_recipe()]), LOCAL, port=port, blocking=False)
-    server.stop(ray_too=True)
+    serve.shutdown()
 
 
 @cache
@@ -66,9 +70,11 @@ def test_the_eight_rows_are_of_all_kinds() -> None:
     rows = inline_rows()
 
     assert (rows[TRUNCATED]["status"], rows[TRUNCATED]["reason"]) == ("failed", "truncated_image")
+    assert (rows[EMPTY_MASK]["status"], rows[EMPTY_MASK]["reason"]) == ("rejected", "empty_mask")
     assert rows[MASKED]["status"] == "ok"
     assert rows[MASKED]["changed_outside"] == [0, 0]
     assert rows[ABSENT]["status"] in ("ok", "rejected")  # as well as these models can tell
+    assert sum(row["status"] == "ok" for row in rows) >= 3
     for number in (SEEDED, REFERRED):
         if rows[number]["status"] == "ok":
             assert (rows[number]["variant_seeds"] == [11, 12]) == (number == SEEDED)
@@ -83,3 +89,17 @@ def test_http_makes_the_pixels_that_inline_makes(url: str) -> None:
         check(response, row)
     check(alone, inline_rows()[MASKED])
     assert together[MASKED].json()["world"] == "sample"
+
+
+def test_ray_data_makes_the_pixels_that_inline_makes(local_ray: None, tmp_path: Path) -> None:
+    recipe, rows = eight_rows_in(tmp_path)
+    graph = build(recipe, Store(str(tmp_path / "out")))
+
+    done = run_on_ray(graph, rows, LOCAL, tmp_path / "run").to_pylist()
+
+    by_key = {row["item_key"]: row for row in done}
+    for expected in inline_rows():
+        row = by_key[expected["item_key"]]
+        assert (row["status"], row["reason"]) == (expected["status"], expected["reason"])
+        assert row["allow_mask_rle"] == expected.get("allow_mask_rle")
+        assert row["image_sha256s"] == expected.get("image_sha256s")
