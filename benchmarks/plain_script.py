@@ -59,12 +59,16 @@ def main(jobs_file: Path, out: Path) -> None:
         square, scale = letterbox(image, 128)
         inputs = processor(images=Image.fromarray(square), text=f"{job['category']} .", return_tensors="pt")
         found = processor.post_process_grounded_object_detection(
-            detector(**inputs), inputs["input_ids"], threshold=0.35, text_threshold=0.25, target_sizes=[(128, 128)]
+            detector(**inputs),
+            inputs["input_ids"],
+            threshold=given["min_score"],
+            text_threshold=0.25,
+            target_sizes=[(128, 128)],
         )[0]
         if not len(found["boxes"]):
             continue
         predictor.set_image(image)
-        box = (found["boxes"][0] / scale).numpy()
+        box = (found["boxes"][found["scores"].argmax()] / scale).numpy()
         masks, _, _ = predictor.predict(box=box, multimask_output=False)
         size = given["crop_px"]
         painted = pipeline(

@@ -82,6 +82,7 @@ def plain_rate(folder: Path, table: Path, recipe: recipes.Recipe) -> float:
         "threads": recipe.paint.threads,
         "crop_px": recipe.mask.crop_px,
         "negative": recipe.prompts.negative,
+        "min_score": recipe.detect.min_score,
         **{name: getattr(recipe.paint, name) for name in ("steps", "guidance", "variants")},
         "jobs": [
             {

@@ -92,7 +92,8 @@ def plan(
     if last is not None and last.facts["counts"]["rendered"]:
         an_item = last.facts["seconds"]["run"] / last.facts["counts"]["rendered"]
         facts["expected_s"] = round(an_item * made.counts()["render"], 1)
-    _show(facts, as_json, f"run {made.run_id}: " + ", ".join(f"{n} {what}" for what, n in made.counts().items()))
+    counted = ", ".join(f"{n} {what}" for what, n in made.counts().items())
+    _show(facts, as_json, "\n".join([*made.notes, f"run {made.run_id}: {counted}"]))
 
 
 @app.command()
@@ -114,9 +115,7 @@ def render(
     from pipelines.run import render as render_night
 
     night = _night(catalogue, recipe, output, placement, limit, allow_embedded, max_failed, max_unexpected)
-    _warn_of_unknown_words(night.recipe)
-    with _ray():
-        outcome = render_night(night)
+    outcome = render_night(night, _ray)
     facts = {
         "run_id": outcome.run_id,
         "run_uri": outcome.run_uri,
@@ -302,23 +301,11 @@ def _ray() -> Any:
 
 
 def _warn_of_unknown_words(recipe: recipes.Recipe) -> None:
-    from pipelines.models.words import unknown_words
+    from pipelines.models.words import warnings
 
-    asked = [recipe.prompts.find, *recipe.prompts.paint]
-    if recipe.prompts.negative != recipes.DEFAULT_NEGATIVE_PROMPT:
-        asked.append(recipe.prompts.negative)
-    texts = [_without_columns(template) for template in asked]
-    words = {
-        word
-        for checkpoint in recipe.checkpoints().values()
-        if checkpoint.is_embedded
-        for word in unknown_words(checkpoint, texts)
-    }
-    if words:
-        err.print(
-            f"warning: the embedded models do not know {', '.join(sorted(map(repr, words)))}; they are ignored",
-            highlight=False,
-        )
+    paint = [_without_columns(template) for template in recipe.prompts.paint]
+    for warning in warnings(recipe, [_without_columns(recipe.prompts.find)], paint):
+        err.print(f"warning: {warning}", highlight=False)
 
 
 def _without_columns(template: str) -> str:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from pipelines import storage
 from pipelines.errors import InfrastructureError
-from pipelines.rows import OK, STRINGS, Row
+from pipelines.rows import OK, PENDING, STRINGS, Row
 
 SCHEMA_VERSION = 1
 CHECKPOINTS = pa.list_(
@@ -134,7 +134,9 @@ def images_table(items: pa.Table, recipe: Mapping[str, Any], checkpoints: list[d
 
 def _images(item: Row, recipe: Mapping[str, Any], checkpoints: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     seeds = item["variant_seeds"] or []
-    paint = recipe["paint"]
+    # A pending item was painted on another night, perhaps as another recipe said: what is not known is null.
+    is_old = item["status"] == PENDING
+    paint = {} if is_old else recipe["paint"]
     a_variant = len(item["crop_uris"] or []) // len(seeds) if seeds else 0
 
     def of(column: str, variant: int) -> Any:
@@ -149,14 +151,14 @@ def _images(item: Row, recipe: Mapping[str, Any], checkpoints: list[dict[str, An
             "reason": of("variant_reasons", variant),
             "prompt": item["paint_prompts"][variant],
             "negative_prompt": item["negative_prompt"],
-            **{name: paint[name] for name in ("sampler", "steps", "guidance", "strength")},
+            **{name: paint.get(name) for name in ("sampler", "steps", "guidance", "strength")},
             "seed": seed,
             "width": item["size_wh"][0],
             "height": item["size_wh"][1],
-            "checkpoints": checkpoints,
+            "checkpoints": None if is_old else checkpoints,
             **(of("variant_scores", variant) or {}),
             "changed_outside": of("changed_outside", variant),
-            "exact": recipe["deliver"]["exact"],
+            "exact": None if is_old else recipe["deliver"]["exact"],
             "image_uri": of("image_uris", variant),
             "image_sha256": of("image_sha256s", variant),
             "crop_uris": (item["crop_uris"] or [])[variant * a_variant : (variant + 1) * a_variant],

@@ -8,8 +8,8 @@ import platform
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import chain
 from typing import Any
@@ -21,11 +21,12 @@ from pipelines import catalogue, lease, manifest, plan, storage
 from pipelines.errors import ConfigError, InfrastructureError
 from pipelines.executors.worker import DEFAULT_MAX_UNEXPECTED
 from pipelines.graph import Graph, build
+from pipelines.models import words
 from pipelines.models.loading import weights_hash
 from pipelines.placement import LOCAL, Placement
 from pipelines.plan import KEEP, RENDER, Plan
 from pipelines.recipe import Recipe
-from pipelines.rows import FAILED, OK, PENDING, REJECTED
+from pipelines.rows import FAILED, OK, PENDING, REJECTED, Row
 from pipelines.stages.deliver import Store
 
 logger = logging.getLogger(__name__)
@@ -81,11 +82,22 @@ def make_plan(night: Night) -> Plan:
     asked = {"catalogue": night.catalogue_uri, "limit": night.limit, "recipe": night.recipe.model_dump(mode="json")}
     last = manifest.newest(night.output_uri)
     limits_changed = last is not None and last.facts["recipe"]["read"] != night.recipe.read.model_dump(mode="json")
-    return plan.make(graph, rows, night.output_uri, plan.digest(graph, asked), limits_changed, night.limit)
+    made = plan.make(graph, rows, night.output_uri, plan.digest(graph, asked), limits_changed, night.limit)
+    return replace(made, notes=(*made.notes, *_unknown_words(night.recipe, rows)))
 
 
-def render(night: Night) -> Outcome:
+def _unknown_words(recipe: Recipe, rows: list[Row]) -> tuple[str, ...]:
+    find = {row["find_prompt"] for row in rows if row["find_prompt"]}
+    paint = {prompt for row in rows for prompt in row["paint_prompts"] or ()}
+    return words.warnings(recipe, find, paint)
+
+
+def render(night: Night, connect: Callable[[], object] | None = None) -> Outcome:
     """Do a night's work: plan it, or take an unfinished one up again, run it on Ray, verify, publish.
+
+    Args:
+        night: what is asked for.
+        connect: starts or joins a Ray; called only if there is something to render and no Ray is there.
 
     Raises:
         ConfigError, InfrastructureError: before or while it runs; nothing is published.
@@ -98,7 +110,7 @@ def render(night: Night) -> Outcome:
     made = plan.commit(made)
     with lease.held(made.run_uri):
         planned = time.time()
-        _run(night, made)
+        _run(night, made, connect)
         rendered = time.time()
         facts = publish(night, made, {"plan": planned - started, "run": rendered - planned})
     counts = facts["counts"]
@@ -125,7 +137,7 @@ def _anything_else_changed(made: Plan, night: Night) -> bool:
     return sorted(map(str, before)) != sorted(map(str, after))
 
 
-def _run(night: Night, made: Plan) -> None:
+def _run(night: Night, made: Plan, connect: Callable[[], object] | None) -> None:
     # ray is imported here, so that planning and `packshot try` need none of it.
     import ray
 
@@ -136,7 +148,9 @@ def _run(night: Night, made: Plan) -> None:
     if not len(to_render):
         return
     if not ray.is_initialized():
-        raise InfrastructureError("Ray is not started; call `ray.init` before a night is rendered")
+        if connect is None:
+            raise InfrastructureError("Ray is not started; call `ray.init` before a night is rendered")
+        connect()
     rows_uri = storage.join(made.run_uri, "render.parquet")
     storage.write(rows_uri, manifest.to_parquet(to_render))
     graph = _graph(night)

@@ -163,11 +163,14 @@ def test_changed_word_renders_that_item_alone_from_the_mask(s3, local_ray):
     table = put_catalogue("s3://words/catalogue")
     night = Night(table, "s3://words/out", recipe.parse(GIVEN), max_failed=1.0)
     run.render(night)
-    put_catalogue("s3://words/catalogue", colours=("red", "black", "green"))
+    painted = next(key for key, item in items(night).items() if item["variant_seeds"])
+    colours = ["red", "blue", "green"]
+    colours[int(painted[1:])] = "black"
+    put_catalogue("s3://words/catalogue", colours=colours)
 
     made = run.make_plan(night)
 
-    assert made.rows(plan.RENDER)["item_key"].to_pylist() == ["k1"]
+    assert made.rows(plan.RENDER)["item_key"].to_pylist() == [painted]
     assert made.rows(plan.RENDER)["start_at"].to_pylist() == ["mask"]
 
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -138,10 +139,8 @@ def _segment(folder: Path, asked: list[Case], answers: list[Boxes], figures: dic
 
 
 def _name(folder: Path, asked: list[Case], figures: dict[str, Figure]) -> None:
-    model, tokenizer = (
-        CLIPModel.from_pretrained(folder, dtype=torch.float32).eval(),
-        AutoTokenizer.from_pretrained(folder),
-    )
+    load: Any = CLIPModel.from_pretrained
+    model, tokenizer = load(folder, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(folder)
     right = []
     for number, case in enumerate(asked):
         others = np.random.default_rng(number).permutation(
@@ -233,7 +232,7 @@ def _psnr(vae: Any, crop: NDArray[np.uint8]) -> float:
     return float(10 * torch.log10(4 / error.pow(2).mean()))
 
 
-def _other(names: Any, taken: str, number: int) -> str:
+def _other(names: Iterable[str], taken: str, number: int) -> str:
     free = [name for name in names if name != taken]
     return free[number % len(free)]
 

@@ -77,6 +77,20 @@ class OnRay:
             raise
 
 
+def _bound(name: str, *arguments: Any) -> type[OnRay]:
+    """`OnRay` with its arguments inside the class, under the group's name.
+
+    Constructor arguments would lie in Ray's object store, where a worker that is started again may not find them.
+    """
+
+    class Bound(OnRay):
+        def __init__(self) -> None:
+            super().__init__(*arguments)
+
+    Bound.__name__ = Bound.__qualname__ = name
+    return Bound
+
+
 def run(
     graph: Graph,
     placement: Placement,
@@ -110,8 +124,7 @@ def run(
         for group in placement:
             edge = graph.edge_schema(after=group.nodes[-1])
             dataset = dataset.map_batches(
-                OnRay,
-                fn_constructor_args=(graph, group.nodes, edge, ledger, max_unexpected),
+                _bound(group.name, graph, group.nodes, edge, ledger, max_unexpected),
                 batch_size=group.batch_size,
                 batch_format="pyarrow",
                 compute=ray.data.ActorPoolStrategy(size=group.replicas),

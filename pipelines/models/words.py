@@ -9,7 +9,21 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from pipelines.models.loading import resolve
-from pipelines.recipe import Checkpoint
+from pipelines.recipe import Checkpoint, Recipe
+
+
+def warnings(recipe: Recipe, find: Iterable[str], paint: Iterable[str]) -> tuple[str, ...]:
+    """One sentence that names the words of some prompts which the recipe's embedded models do not know, or none.
+
+    `find` goes to the detector, `paint` to the painter and the encoder.
+    """
+    asked = [(recipe.detect, set(find)), (recipe.paint, set(paint)), (recipe.score, set(paint))]
+    words: set[str] = set()
+    for settings, texts in asked:
+        if settings.checkpoint.is_embedded:
+            words.update(unknown_words(settings.checkpoint, texts))
+    named = ", ".join(sorted(map(repr, words)))
+    return (f"the embedded models do not know {named}, and pass over such words",) if words else ()
 
 
 def unknown_words(checkpoint: Checkpoint, texts: Iterable[str]) -> list[str]:

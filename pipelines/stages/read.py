@@ -95,9 +95,8 @@ class Read:
         encoded = self._fetch(row.get("given_mask_bytes"), row["mask_uri"], row["mask_version"], "mask_missing")
         picture = self._decode_beside(encoded, "mask_unreadable")
         if picture.size_wh != size_wh:
-            raise ImageError(
-                "mask_size_differs", f"the mask is {picture.size_wh} pixels wide and high, the picture {size_wh}"
-            )
+            sizes = [f"{width} x {height}" for width, height in (picture.size_wh, size_wh)]
+            raise ImageError("mask_size_differs", f"the mask has {sizes[0]} pixels, the picture {sizes[1]}")
         return to_rle(mask_from_picture(picture))
 
     def _references(self, row: Row) -> list[bytes]:

@@ -38,13 +38,12 @@ def start_as_colours(vae: Any, pixels: Tensor) -> None:
 
 
 def _carry_through(vae: Any) -> None:
-    block: Any
-    for block in vae.modules():
-        if isinstance(block, ResnetBlock2D):
-            nn.init.zeros_(block.conv2.weight)
-            nn.init.zeros_(block.conv2.bias)
-            if block.conv_shortcut is not None:
-                _carry(block.conv_shortcut, ONLY)
+    blocks: list[Any] = [block for block in vae.modules() if isinstance(block, ResnetBlock2D)]
+    for block in blocks:
+        nn.init.zeros_(block.conv2.weight)
+        nn.init.zeros_(block.conv2.bias)
+        if block.conv_shortcut is not None:
+            _carry(block.conv_shortcut, ONLY)
     for down in vae.encoder.down_blocks:
         for sampler in down.downsamplers or ():
             _carry(sampler.conv, MEAN_OF_FOUR)

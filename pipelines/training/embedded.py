@@ -110,19 +110,22 @@ _LEARNERS: Final[dict[str, Callable[[Examples, Path], Learner]]] = {
 
 
 def main() -> None:
-    """`python -m pipelines.training.embedded PART... --work DIR [--minutes M] [--export-only]`."""
+    """`python -m pipelines.training.embedded PART... --work DIR [--minutes M] [--out DIR] [--export-only]`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="+", choices=[*DEFAULT_MINUTES, "all"])
     parser.add_argument("--work", type=Path, required=True, help="folder of examples, checkpoints and curves")
     parser.add_argument("--minutes", type=float, help="budget of each part; without it, its default")
+    parser.add_argument(
+        "--out", type=Path, default=EMBEDDED_DIR, help="where the weights go; by default, into the package"
+    )
     parser.add_argument("--export-only", action="store_true", help="write the weights of the last checkpoint and stop")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if arguments.export_only:
         for part in arguments.parts:
-            export(part, arguments.work)
+            export(part, arguments.work, arguments.out)
     else:
-        train(arguments.parts, arguments.work, arguments.minutes)
+        train(arguments.parts, arguments.work, arguments.minutes, arguments.out)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pyarrow as pa
 import pytest
+import ray
 from ray import serve
 
 from pipelines import catalogue

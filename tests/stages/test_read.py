@@ -73,8 +73,8 @@ def test_mask_of_another_size_is_refused_with_both_sizes():
     answer = read_one(given_image_bytes=PICTURE, given_mask_bytes=encode(np.zeros((8, 8, 3), np.uint8), "png"))
 
     assert answer.reason == "mask_size_differs"
-    assert "(8, 8)" in answer.detail
-    assert "(40, 30)" in answer.detail
+    assert "8 x 8" in answer.detail
+    assert "40 x 30" in answer.detail
 
 
 def test_every_reference_comes_along_and_a_bad_one_is_named():
