@@ -5,11 +5,8 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import io
 import itertools
-import json
 import os
 import string
 from collections import Counter, defaultdict
@@ -23,8 +20,8 @@ from pipelines import storage
 from pipelines.errors import ConfigError, Missing
 from pipelines.recipe import CatalogueSettings, Recipe, template_columns
 from pipelines.rows import CATALOGUE_COLUMNS, FAILED, OK, OUTCOME_COLUMNS, Row
+from pipelines.tables import TABLES, is_table, parse
 
-TABLES = (".parquet", ".csv", ".jsonl", ".ndjson")
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp")
 GIVEN_BYTES = ("given_image_bytes", "given_mask_bytes", "given_reference_bytes")
 MAX_LISTINGS = 50
@@ -46,7 +43,7 @@ class Catalogue:
     @property
     def base_uri(self) -> str:
         """What relative paths in the table are relative to."""
-        return _parent(self.uri) if _is_table(self.uri) else self.uri
+        return _parent(self.uri) if is_table(self.uri) else self.uri
 
 
 @dataclass(frozen=True)
@@ -85,13 +82,13 @@ def open_catalogue(uri: str, settings: CatalogueSettings, limit: int | None = No
         StorageError: the store does not answer.
     """
     uri = storage.resolve(None, uri)
-    if not _is_table(uri):
+    if not is_table(uri):
         return _list_pictures(uri, settings, limit)
     try:
         data = storage.read(uri)
     except Missing as error:
         raise ConfigError(f"there is no product table: {error}") from error
-    table = _parse(data, uri)
+    table = parse(data, uri)
     _check(table, uri, settings)
     is_sample = (table.schema.metadata or {}).get(b"packshot_sample") == b"1"
     return Catalogue(table if limit is None else table.slice(0, limit), uri, is_sample)
@@ -120,66 +117,6 @@ def _list_pictures(uri: str, settings: CatalogueSettings, limit: int | None) -> 
     keys = [file.uri.removeprefix(folder) if file.uri.startswith(folder) else _name(file.uri) for file in files]
     columns = {settings.key: keys, settings.image: [file.uri for file in files]}
     return Catalogue(pa.table(columns), uri, False, {file.uri: file.version for file in files})
-
-
-def _parse(data: bytes, uri: str) -> pa.Table:
-    readers = {".parquet": _parse_parquet, ".csv": _parse_csv}
-    try:
-        table = readers.get(os.path.splitext(uri)[1].lower(), _parse_jsonl)(data)
-    except (pa.ArrowException, ValueError) as error:  # a UnicodeDecodeError is a ValueError
-        raise ConfigError(f"the product table {uri} cannot be read as what its name says: {error}") from error
-    if not table.num_rows:
-        raise ConfigError(f"the product table {uri} has no rows, so there are no items")
-    return table
-
-
-def _parse_parquet(data: bytes) -> pa.Table:
-    import pyarrow.parquet
-
-    return pyarrow.parquet.ParquetFile(pa.BufferReader(data)).read()
-
-
-def _parse_csv(data: bytes) -> pa.Table:
-    import pyarrow.csv
-
-    if not data.strip():
-        return pa.table({})
-    header = data.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].decode()
-    # Spreadsheets of half of Europe write semicolons.
-    delimiter = max(",;\t", key=header.count)
-    names = next(csv.reader(io.StringIO(header), delimiter=delimiter))
-    return pyarrow.csv.read_csv(
-        pa.BufferReader(data),
-        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-        # As text "00123" keeps its zeros; "NA" and "null" are words, only nothing is null.
-        convert_options=pyarrow.csv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()), null_values=[""], strings_can_be_null=True
-        ),
-    )
-
-
-def _parse_jsonl(data: bytes) -> pa.Table:
-    # pyarrow's reader would turn a text like "2024-01-01" into a timestamp.
-    records = []
-    for number, line in enumerate(data.decode("utf-8-sig").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"line {number} is not JSON: {error}") from error
-        if not isinstance(record, dict):
-            raise ValueError(f"line {number} is a {type(record).__name__}; expected an object, `{{...}}`")
-        records.append(record)
-    names = dict.fromkeys(name for record in records for name in record)
-    return pa.table({name: _column(name, [record.get(name) for record in records]) for name in names})
-
-
-def _column(name: str, values: list[Any]) -> pa.Array:
-    try:
-        return pa.array(values)
-    except (pa.ArrowException, OverflowError) as error:
-        raise ValueError(f"column {name!r} holds values of several kinds ({error}); write all as strings") from error
 
 
 def _check(table: pa.Table, uri: str, settings: CatalogueSettings) -> None:
@@ -476,7 +413,3 @@ def _parent(uri: str) -> str:
 
 def _name(uri: str) -> str:
     return uri.rpartition("/")[2]
-
-
-def _is_table(uri: str) -> bool:
-    return uri.lower().endswith(TABLES)

@@ -1,0 +1,85 @@
+"""Product tables as files: Parquet, CSV and JSON lines to one Arrow table, values as the file has them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.errors import ConfigError
+
+TABLES = (".parquet", ".csv", ".jsonl", ".ndjson")
+
+
+def is_table(uri: str) -> bool:
+    """Whether a name says that it is a product table."""
+    return uri.lower().endswith(TABLES)
+
+
+def parse(data: bytes, uri: str) -> pa.Table:
+    """Read a product table as what its name says; CSV columns stay text, so that "00123" keeps its zeros.
+
+    Raises:
+        ConfigError: it cannot be read so, or has no rows.
+    """
+    readers = {".parquet": _parse_parquet, ".csv": _parse_csv}
+    try:
+        table = readers.get(os.path.splitext(uri)[1].lower(), _parse_jsonl)(data)
+    except (pa.ArrowException, ValueError) as error:  # a UnicodeDecodeError is a ValueError
+        raise ConfigError(f"the product table {uri} cannot be read as what its name says: {error}") from error
+    if not table.num_rows:
+        raise ConfigError(f"the product table {uri} has no rows, so there are no items")
+    return table
+
+
+def _parse_parquet(data: bytes) -> pa.Table:
+    import pyarrow.parquet
+
+    return pyarrow.parquet.ParquetFile(pa.BufferReader(data)).read()
+
+
+def _parse_csv(data: bytes) -> pa.Table:
+    import pyarrow.csv
+
+    if not data.strip():
+        return pa.table({})
+    header = data.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].decode()
+    # Spreadsheets of half of Europe write semicolons.
+    delimiter = max(",;\t", key=header.count)
+    names = next(csv.reader(io.StringIO(header), delimiter=delimiter))
+    return pyarrow.csv.read_csv(
+        pa.BufferReader(data),
+        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        # As text "00123" keeps its zeros; "NA" and "null" are words, only nothing is null.
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()), null_values=[""], strings_can_be_null=True
+        ),
+    )
+
+
+def _parse_jsonl(data: bytes) -> pa.Table:
+    # pyarrow's reader would turn a text like "2024-01-01" into a timestamp.
+    records = []
+    for number, line in enumerate(data.decode("utf-8-sig").split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"line {number} is not JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise ValueError(f"line {number} is a {type(record).__name__}; expected an object, `{{...}}`")
+        records.append(record)
+    names = dict.fromkeys(name for record in records for name in record)
+    return pa.table({name: _column(name, [record.get(name) for record in records]) for name in names})
+
+
+def _column(name: str, values: list[Any]) -> pa.Array:
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError) as error:
+        raise ValueError(f"column {name!r} holds values of several kinds ({error}); write all as strings") from error
