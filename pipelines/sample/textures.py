@@ -49,8 +49,8 @@ def _ink_share(pattern: str, x: Pixels, y: Pixels, rng: np.random.Generator) -> 
     """How much of the second ink each pixel has; `x` (W) and `y` (H, 1) count periods. Always less than half is ink."""
     none = np.zeros(np.broadcast_shapes(x.shape, y.shape), np.float32)
     if pattern == "striped":
-        along = x if rng.random() < 0.5 else y
-        return np.asarray(none + (along < 0.4))
+        along: Pixels = x if rng.random() < 0.5 else y
+        return none + (along < 0.4).astype(np.float32)
     if pattern == "dotted":
         return none + ((x - 0.5) ** 2 + (y - 0.5) ** 2 < 0.28**2)
     if pattern == "checked":

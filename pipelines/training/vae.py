@@ -79,7 +79,7 @@ class DecoderLearner(VaeLearner):
 
 def as_input(pictures: NDArray[np.uint8]) -> Tensor:
     """(N, H, W, 3) of 0 to 255 -> (N, 3, H, W) of -1 to 1, channels last, on the device."""
-    tensor = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).to(device())
+    tensor = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).to(device())
     return (tensor.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 
