@@ -266,8 +266,10 @@ def train_embedded(
     minutes: Annotated[float | None, typer.Option(help="Time for each part; its own default if not given.")] = None,
 ) -> None:
     """Train the embedded models on rendered sample scenes, and put them into the package."""
-    from pipelines.training.embedded import train
+    from pipelines.training.embedded import DEFAULT_MINUTES, train
 
+    if part not in (*DEFAULT_MINUTES, "all"):
+        raise ConfigError(f"there is no part {part!r} to train; known: {', '.join(DEFAULT_MINUTES)}, all")
     train([part], work, minutes)
 
 

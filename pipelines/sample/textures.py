@@ -54,7 +54,7 @@ def _ink_share(pattern: str, x: Pixels, y: Pixels, rng: np.random.Generator) -> 
     if pattern == "dotted":
         return none + ((x - 0.5) ** 2 + (y - 0.5) ** 2 < 0.28**2)
     if pattern == "checked":
-        return none + 0.6 * ((x < 0.42) != (y < 0.42))
+        return np.where((x < 0.42) != (y < 0.42), 0.6, none)
     return none
 
 
