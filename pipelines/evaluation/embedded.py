@@ -20,6 +20,7 @@ from skimage.color import rgb2lab
 from transformers import AutoTokenizer, CLIPModel, GroundingDinoForObjectDetection, GroundingDinoProcessor
 
 from pipelines.evaluation.figures import Figure, average, share
+from pipelines.models.sam import build_sam
 from pipelines.pixels.crops import context_region, cut, cut_mask, letterbox, neutral_crop
 from pipelines.sample.scenes import HELD_OUT_SEED, Scene, SceneObject, scene
 from pipelines.sample.shapes import CATEGORIES
@@ -27,7 +28,6 @@ from pipelines.sample.textures import COLOURS, PATTERNS
 from pipelines.training.encoder import as_pixels
 from pipelines.training.examples import example_size
 from pipelines.training.latents import grown
-from pipelines.training.segmenter import build_sam
 
 MIN_SCORE: Final = 0.35
 MIN_SHARE: Final = 0.008

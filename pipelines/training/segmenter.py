@@ -1,18 +1,16 @@
 """Train the segmenter: Segment Anything's own classes, small, at 256 pixels, prompted with boxes and points."""
 
 import json
-from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipelines.models.sam import build_sam
 from pipelines.training.examples import SIDE_PX, Examples
 from pipelines.training.loop import device, load_ema
 
@@ -45,16 +43,6 @@ CONFIG: Final[dict[str, Any]] = {
 PROMPTS_A_SCENE: Final = 3
 BOX_JITTER: Final = 0.1
 POINT_SHARE: Final = 0.15
-
-
-def build_sam(config: Mapping[str, Any]) -> Sam:
-    """A Sam with the constructor numbers of `config.json`, weights not loaded."""
-    encoder = ImageEncoderViT(norm_layer=partial(nn.LayerNorm, eps=1e-6), **config["image_encoder"])
-    prompts = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in config["prompt_encoder"].items()
-    }
-    decoder = MaskDecoder(transformer=TwoWayTransformer(**config["transformer"]), **config["mask_decoder"])
-    return Sam(encoder, PromptEncoder(**prompts), decoder, config["pixel_mean"], config["pixel_std"])
 
 
 class SegmenterLearner:
