@@ -29,7 +29,7 @@ from pipelines.training.encoder import as_pixels
 from pipelines.training.examples import example_size
 from pipelines.training.latents import grown
 
-MIN_SCORE: Final = 0.35
+MIN_SCORE: Final = 0.3
 MIN_SHARE: Final = 0.008
 DETECTOR_PX: Final = 128
 PAINTER_PX: Final = 256
