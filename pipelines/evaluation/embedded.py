@@ -29,7 +29,7 @@ from pipelines.training.encoder import as_pixels
 from pipelines.training.examples import example_size
 from pipelines.training.latents import grown
 
-MIN_SCORE: Final = 0.3
+MIN_SCORE: Final = 0.2
 MIN_SHARE: Final = 0.008
 DETECTOR_PX: Final = 128
 PAINTER_PX: Final = 256
@@ -71,7 +71,7 @@ def evaluate(embedded_dir: Path, scenes: int = 100, first_seed: int = HELD_OUT_S
 
     Returns:
         Figures by name, each with its number of cases and 95 % interval. Detection counts IoU >= 0.5 at a score of
-        0.35, one box a phrase. Segmentation starts from the detected box. The colour that a repaint shows is the
+        0.2, one box a phrase. Segmentation starts from the detected box. The colour that a repaint shows is the
         nearest of the ten to the mask's median in CIELAB; what that judge sees in the true pictures is beside it.
     """
     asked = cases(scenes, first_seed)

@@ -7,13 +7,19 @@ import psutil
 from jobs import demo
 
 
+def s3_servers():
+    return {child.pid for child in psutil.Process().children(recursive=True) if "weed" in child.name()}
+
+
 def test_demo_publishes_writes_its_report_and_stops_what_it_started(tmp_path, capfd):
+    before = s3_servers()
+
     code = demo.run_demo(tmp_path / "demo", items=4)
 
     page = (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
     assert code in (0, 1)  # 1 where one bad row of six is over the budget
     assert "planned" in page
-    assert not [child.name() for child in psutil.Process().children(recursive=True) if "weed" in child.name()]
+    assert s3_servers() == before
     assert subprocess.run(["pgrep", "-f", "gcs_server.*packshot-"], capture_output=True).returncode == 1
     first = capfd.readouterr()
     assert '"event": "progress_end"' in first.out + first.err
