@@ -83,7 +83,8 @@ def main(jobs_file: Path, out: Path) -> None:
             num_images_per_prompt=given["variants"],
         ).images
         words = tokenizer(job["prompt"], return_tensors="pt", padding="max_length", truncation=True)
-        clip(**words, **image_processor(images=painted, return_tensors="pt"))
+        small = [picture.resize((128, 128)) for picture in painted]
+        clip(**words, **image_processor(images=small, return_tensors="pt"))
         for number, picture in enumerate(painted):
             picture.resize(image.shape[1::-1]).save(out / f"{job['key']}-{number}.png")
 
