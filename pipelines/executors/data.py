@@ -78,10 +78,7 @@ class OnRay:
 
 
 def _bound(name: str, *arguments: Any) -> type[OnRay]:
-    """`OnRay` with its arguments inside the class, under the group's name.
-
-    Constructor arguments would lie in Ray's object store, where a worker that is started again may not find them.
-    """
+    """`OnRay` with its arguments inside, under the group's name, so that logs and the dashboard tell groups apart."""
 
     class Bound(OnRay):
         def __init__(self) -> None:
