@@ -35,7 +35,6 @@ EMBEDDED = Path(__file__).parents[1] / "pipelines" / "embedded"
 def main(jobs_file: Path, out: Path) -> None:
     """Paint every job (image, category, prompt) save each variant as PNG, squashed to the model's square and back."""
     given = json.loads(jobs_file.read_text())
-    torch.set_num_threads(given["threads"])
     processor = GroundingDinoProcessor.from_pretrained(EMBEDDED / "detector")
     detector = GroundingDinoForObjectDetection.from_pretrained(EMBEDDED / "detector", dtype=torch.float32).eval()
     config = json.loads((EMBEDDED / "segmenter" / "config.json").read_text())

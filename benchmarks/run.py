@@ -26,6 +26,7 @@ from pipelines import recipe as recipes
 from pipelines.apply import apply
 from pipelines.graph import build
 from pipelines.pixels.images import encode
+from pipelines.placement import LOCAL
 from pipelines.sample.scenes import scene
 from pipelines.stages.deliver import Store
 
@@ -79,7 +80,6 @@ def plain_rate(folder: Path, table: Path, recipe: recipes.Recipe) -> float:
     """Outputs a second of the plain script, in a process of its own."""
     products = pq.read_table(table).to_pylist()
     given = {
-        "threads": recipe.paint.threads,
         "crop_px": recipe.mask.crop_px,
         "negative": recipe.prompts.negative,
         "min_score": recipe.detect.min_score,
@@ -136,10 +136,10 @@ def bare_stages(folder: Path, table: Path, recipe: recipes.Recipe) -> dict[str, 
 def report(recipe: recipes.Recipe, plain: float, ours: float, stages: dict[str, float], few: int, many: int) -> str:
     """The tables as Markdown, with machine and versions."""
     outputs_an_item = recipe.paint.variants
-    bound = outputs_an_item / sum(stages.values())
+    bound = outputs_an_item * LOCAL[0].replicas / sum(stages.values())
     rows = [
         ("Packshot over the plain script, steady outputs a second", f"{ours / plain:.2f}", ">= 1.0"),
-        ("Packshot over the bound 1 / sum of bare stages", f"{ours / bound:.2f}", ">= 0.85"),
+        ("Packshot over the bound: bare stages in as many loops as it has processes", f"{ours / bound:.2f}", ">= 0.85"),
         ("peak summed PSS, 1,000 items over 100, fakes", f"{many / few:.2f}", "<= 1.1"),
     ]
     lines = [

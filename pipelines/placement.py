@@ -36,8 +36,15 @@ class Group:
 
 Placement = tuple[Group, ...]
 
+CPUS_BESIDE_THE_GROUPS = 2  # Ray's own read, write and checkpoint-filter tasks; without them a resumed run hangs
+
 LOCAL: Placement = (
-    Group(("read", "detect", "segment", "mask", "paint", "compose", "score", "judge", "deliver"), batch_size=4, cpus=1),
+    Group(
+        ("read", "detect", "segment", "mask", "paint", "compose", "score", "judge", "deliver"),
+        batch_size=4,
+        cpus=1,
+        replicas=2,
+    ),
 )
 GPU: Placement = (
     Group(("read",), batch_size=16, cpus=1, replicas=2),
@@ -69,6 +76,12 @@ def check(placement: Placement, graph: Graph) -> None:
     wanted = [node.name for node in graph.nodes]
     if placed != wanted:
         raise ConfigError(f"the placement runs {placed}; the graph is {wanted}: every node once, in this order")
+
+
+def needs(placement: Placement) -> tuple[float, float]:
+    """The CPUs and GPUs that a night takes at once, Ray's own tasks among them; with fewer it would wait for ever."""
+    cpus = sum(group.cpus * group.replicas for group in placement) + CPUS_BESIDE_THE_GROUPS
+    return cpus, sum(group.gpus * group.replicas for group in placement)
 
 
 def block_rows(placement: Placement) -> int:

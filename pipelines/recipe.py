@@ -73,7 +73,13 @@ class ModelSettings(Settings):
 
     checkpoint: AnyCheckpoint = Field(description="The weights; filled in from `models` where that names a set.")
     call_size: int = Field(4, ge=1, le=64, description="Samples a network call; the last call is padded to it.")
-    threads: int = Field(2, ge=1, le=64, description="CPU threads a network call; another number may change last bits.")
+    threads: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="CPU threads a network call; another number may change last bits. One each in several processes "
+        "makes more pictures than several in one; more only shorten a single request.",
+    )
 
 
 class CatalogueSettings(Settings):

@@ -142,7 +142,7 @@ class _Recent:
 _recent = _Recent(KEPT_BYTES)
 
 
-def decode(encoded: bytes, max_pixels: int = 50_000_000) -> Picture:
+def decode(encoded: bytes, max_pixels: int = 50_000_000, keep: bool = True) -> Picture:
     """Open a picture: its first frame, upright by EXIF, as 8-bit RGB.
 
     Every colour mode of the six formats is read. 16 bits a channel become 8; CMYK and grey with a profile of their own
@@ -153,11 +153,14 @@ def decode(encoded: bytes, max_pixels: int = 50_000_000) -> Picture:
     Args:
         encoded: the file.
         max_pixels: told from the header, before any pixel is decoded.
+        keep: False for a file that nobody opens again, so that it takes no other's place.
 
     Raises:
         ImageError: `not_an_image` (no bytes at all, too), `unsupported_format`, `truncated_image` or
             `too_many_pixels`.
     """
+    if not keep:
+        return _decode(encoded, _format_of(encoded), max_pixels)
     digest = hashlib.sha256(encoded).digest()
     picture = _recent.get(digest)
     if picture is not None:

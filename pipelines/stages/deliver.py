@@ -104,7 +104,7 @@ class Deliver:
         )
 
     def _prove(self, encoded: bytes, source: Picture, allow: NDArray[np.bool_]) -> int:
-        changed = changed_outside(source.rgb, decode(encoded).rgb, allow)
+        changed = changed_outside(source.rgb, decode(encoded, keep=False).rgb, allow)
         if changed and self.settings.exact:
             raise RuntimeError(f"{changed} pixels outside the mask changed in exact mode; please report this")
         return changed

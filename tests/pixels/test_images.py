@@ -399,3 +399,12 @@ def test_thumbnail_fits_and_never_enlarges():
     assert thumbnail(np.zeros((100, 50, 3), np.uint8), 20).shape == (20, 10, 3)
     assert thumbnail(np.zeros((1000, 1, 3), np.uint8), 20).shape == (20, 1, 3)
     np.testing.assert_array_equal(thumbnail(RGB, 7), RGB)
+
+
+def test_a_picture_that_is_not_kept_takes_no_others_place(monkeypatch):
+    recent = images._Recent(1000)
+    monkeypatch.setattr(images, "_recent", recent)
+    encoded = encode(RGB, "png")
+
+    assert (decode(encoded, keep=False).rgb == RGB).all() and not recent.pictures
+    assert decode(encoded) is decode(encoded) and len(recent.pictures) == 1
