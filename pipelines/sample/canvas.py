@@ -1,7 +1,8 @@
 """The picture as it grows: shapes drawn finely within their own boxes, and what of each product still shows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,16 +11,24 @@ from PIL import Image, ImageDraw, ImageFilter
 from pipelines.sample.shapes import Points, Shape, rounded
 from pipelines.sample.textures import COLOURS, PATTERNS, Pixels, product_texture
 
+NOWHERE: Final = np.zeros((0, 0), bool)
+
 
 @dataclass(frozen=True)
 class SceneObject:
-    """A product in a scene: its words, the pixels where it shows (H, W), and the box round them, pixels."""
+    """A product in a scene: its words, the pixels where it shows (H, W), and the box round them, pixels.
+
+    `worn` says that a person wears or carries it. `cloth_seed` is what else its surface depends on: exact shade, the
+    pattern's place and direction; a product of the same words and the same seed is the same product.
+    """
 
     category: str
     colour: str
     pattern: str
     mask: NDArray[np.bool_]
     box_xyxy: tuple[float, float, float, float]
+    worn: bool = False
+    cloth_seed: int = 0
 
 
 class Canvas:
@@ -45,15 +54,27 @@ class Canvas:
         if drawn is not None:
             self._blend(drawn, np.broadcast_to(np.asarray(colour, np.float32), (*drawn.alpha.shape, 3)))
 
-    def add_product(self, category: str, shape: Shape, period_px: float, scale: float) -> None:
+    def add_product(self, category: str, shape: Shape, period_px: float, scale: float, worn: bool) -> None:
         """Draw a product in a new look and list it."""
+        colour, pattern = self.new_look()
+        self.add_this(
+            SceneObject(category, colour, pattern, NOWHERE, (0, 0, 0, 0), worn, self._seed()), shape, period_px, scale
+        )
+
+    def add_this(self, thing: SceneObject, shape: Shape, period_px: float, scale: float) -> None:
+        """Draw a given product and list it with the pixels that it covers."""
         drawn = _rasterise(shape, self.rgb.shape[:2], scale)
         if drawn is None:
             return
-        colour, pattern = self.new_look()
         height, width = drawn.alpha.shape
-        mask = self._blend(drawn, product_texture((width, height), colour, pattern, max(period_px, 5), self.rng))
-        self.objects.append(SceneObject(category, colour, pattern, mask, (0, 0, 0, 0)))
+        cloth = np.random.default_rng(thing.cloth_seed)
+        mask = self._blend(
+            drawn, product_texture((width, height), thing.colour, thing.pattern, max(period_px, 5), cloth)
+        )
+        self.objects.append(replace(thing, mask=mask))
+
+    def _seed(self) -> int:
+        return int(self.rng.integers(2**31))
 
     def _blend(self, drawn: "_Drawn", texture: Pixels) -> NDArray[np.bool_]:
         height, width = drawn.alpha.shape

@@ -10,12 +10,23 @@ from pipelines.sample.canvas import Canvas, SceneObject, placed
 from pipelines.sample.shapes import ALONE, BODY, HAIR, HEAD, WORN, Shape
 from pipelines.sample.textures import BACKGROUNDS, background, grain
 
-__all__ = ["CATALOGUE_SEED", "HELD_OUT_SEED", "TRAINING_SEED", "Scene", "SceneObject", "caption", "scene"]
+__all__ = [
+    "CATALOGUE_SEED",
+    "HELD_OUT_SEED",
+    "TRAINING_SEED",
+    "Scene",
+    "SceneObject",
+    "caption",
+    "product_picture",
+    "scene",
+]
 
 TRAINING_SEED: Final = 0
 HELD_OUT_SEED: Final = 1_000_000
 CATALOGUE_SEED: Final = 2_000_000
 MIN_OBJECT_PX: Final = 24
+FIGURE_SHARE: Final = 0.62
+OF_A_KIND_SHARE: Final = 0.25
 SKINS: Final = ((236, 200, 172), (205, 155, 120), (150, 105, 75), (105, 72, 52), (226, 226, 222))
 HAIRS: Final = ((45, 35, 30), (95, 62, 38), (190, 150, 90), (130, 125, 120))
 
@@ -36,7 +47,7 @@ def caption(thing: SceneObject) -> str:
 
 
 def scene(seed: int, size_wh: tuple[int, int] = (512, 512)) -> Scene:
-    """Draw the scene of a seed: people or mannequins in several garments, and products alone.
+    """Draw the scene of a seed: people or mannequins in several garments, products alone, or two or three of a kind.
 
     Args:
         seed: the same seed and size give the same pixels.
@@ -54,12 +65,34 @@ def scene(seed: int, size_wh: tuple[int, int] = (512, 512)) -> Scene:
     rng = np.random.default_rng(seed)
     name = str(rng.choice(BACKGROUNDS))
     canvas = Canvas(background(name, size_wh, rng), rng)
-    for left, top, width, height in _places(size_wh, rng):
-        if rng.random() < 0.62:
+    places = _places(size_wh, rng)
+    of_a_kind = _any_product(rng) if len(places) > 1 and rng.random() < OF_A_KIND_SHARE else None
+    for left, top, width, height in places:
+        if of_a_kind is None and rng.random() < FIGURE_SHARE:
             _draw_figure(canvas, left, top, width, height)
         else:
-            _draw_product(canvas, left, top, width, height)
-    rgb = np.clip(canvas.rgb + grain(size_wh, rng), 0, 255).astype(np.uint8)
+            _draw_product(canvas, left, top, width, height, of_a_kind or _any_product(rng))
+    return _finished_scene(canvas, name)
+
+
+def product_picture(thing: SceneObject, seed: int, side_px: int = 256) -> Scene:
+    """The same product by itself on a studio background: what a shop shows beside the picture of a person wearing it.
+
+    Args:
+        thing: its words and `cloth_seed` are kept; where it was and how large is not.
+        seed: of its place, size and background.
+        side_px: width and height of the picture.
+    """
+    rng = np.random.default_rng((seed, 2))
+    size_wh = side_px, side_px
+    canvas = Canvas(background("studio", size_wh, rng), rng)
+    _draw_product(canvas, 0, 0, side_px, side_px, thing.category, thing)
+    return _finished_scene(canvas, "studio")
+
+
+def _finished_scene(canvas: Canvas, name: str) -> Scene:
+    height, width = canvas.rgb.shape[:2]
+    rgb = np.clip(canvas.rgb + grain((width, height), canvas.rng), 0, 255).astype(np.uint8)
     found = (_finished(thing) for thing in canvas.objects)
     return Scene(rgb, tuple(thing for thing in found if thing is not None), name)
 
@@ -103,7 +136,7 @@ def _draw_figure(canvas: Canvas, left: float, top: float, width: float, height: 
         canvas.add(here(Shape((HAIR,))), HAIRS[rng.integers(len(HAIRS))], scale)
     period_px = scale * rng.uniform(0.055, 0.08)
     for category in _outfit(rng):
-        canvas.add_product(category, here(WORN[category]), period_px, scale)
+        canvas.add_product(category, here(WORN[category]), period_px, scale, worn=True)
 
 
 def _outfit(rng: np.random.Generator) -> list[str]:
@@ -113,10 +146,21 @@ def _outfit(rng: np.random.Generator) -> list[str]:
     return lower + [upper] + ["hat"] * (rng.random() < 0.4) + ["bag"] * (rng.random() < 0.4)
 
 
-def _draw_product(canvas: Canvas, left: float, top: float, width: float, height: float) -> None:
-    """One product by itself, large in its place, standing on its own shadow."""
+def _any_product(rng: np.random.Generator) -> str:
+    return str(rng.choice(list(ALONE)))
+
+
+def _draw_product(
+    canvas: Canvas,
+    left: float,
+    top: float,
+    width: float,
+    height: float,
+    category: str,
+    given: SceneObject | None = None,
+) -> None:
+    """One product by itself, large in its place, standing on its own shadow; a given one, or one of a new look."""
     rng = canvas.rng
-    category = str(rng.choice(list(ALONE)))
     shape = ALONE[category]
     points = np.concatenate([np.asarray(fill) for fill in shape.fills])
     low, high = points.min(0), points.max(0)
@@ -126,4 +170,8 @@ def _draw_product(canvas: Canvas, left: float, top: float, width: float, height:
     corner = np.array((left, top)) + free * (rng.uniform(0.15, 0.85), rng.uniform(0.3, 0.85))
     in_pixels = placed(shape, rng, scale, tuple(corner - low * scale))
     canvas.shadow(corner[0] + size[0] / 2, corner[1] + size[1], size[0] * 1.15)
-    canvas.add_product(category, in_pixels, size.max() * rng.uniform(0.09, 0.13), size.max())
+    period_px = size.max() * rng.uniform(0.09, 0.13)
+    if given is None:
+        canvas.add_product(category, in_pixels, period_px, size.max(), worn=False)
+    else:
+        canvas.add_this(replace(given, worn=False), in_pixels, period_px, size.max())

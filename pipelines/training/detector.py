@@ -1,9 +1,10 @@
-"""Train the detector: a Grounding DINO of some 2 M parameters at 128 pixels, with its own two-stage criterion.
+"""Train the detector: a Grounding DINO of some 2 M parameters, with its own two-stage criterion.
 
 The library's loss detaches the proposals, so the encoder's head would never learn from it; here the encoder's boxes
 (each product to several) and those of every decoder layer (one to one) are all supervised.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,10 +22,10 @@ from transformers import (
 
 from pipelines.sample.shapes import CATEGORIES
 from pipelines.sample.textures import COLOURS
-from pipelines.training.examples import SMALL_PX, Example, Examples
+from pipelines.training.examples import DETECTOR_PX, Example, Examples
 from pipelines.training.loop import device, load_ema
 from pipelines.training.matching import Targets, set_loss
-from pipelines.training.words import DETECTOR_IDS, detector_phrase, detector_tokenizer
+from pipelines.training.words import DETECTOR_IDS, FUNCTION_WORDS, detector_phrase, detector_tokenizer, relations
 
 WIDTH: Final = 64
 MAX_TEXT: Final = 64
@@ -38,7 +39,7 @@ def detector_config() -> GroundingDinoConfig:
     """Swin at strides 8, 16 and 32; a two-layer BERT; two encoder and three decoder layers of width 64; 20 queries."""
     make: Any = SwinConfig
     vision = make(
-        image_size=SMALL_PX,
+        image_size=DETECTOR_PX,
         embed_dim=32,
         depths=[1, 2, 2, 1],
         num_heads=[2, 4, 4, 8],
@@ -93,16 +94,11 @@ class DetectorLearner:
 
     def loss(self, rng: np.random.Generator, progress: float) -> Tensor:
         """See `Learner.loss`."""
-        scenes = rng.integers(len(self.examples.of_scene), size=self.batch)
-        pictures = as_pixels(
-            self.examples.arrays["small_scenes"][scenes] * rng.uniform(0.88, 1.08, (self.batch, 1, 1, 1))
-        )
-        prompts, targets = zip(
-            *(self._prompt([self.examples.objects[k] for k in self.examples.of_scene[row]], rng) for row in scenes),
-            strict=True,
-        )
+        rows = rng.integers(len(self.examples.of_scene), size=self.batch)
+        pictures, prompts, targets = zip(*(self._example(row, rng) for row in rows), strict=True)
+        inputs = as_pixels(np.stack(pictures) * rng.uniform(0.88, 1.08, (self.batch, 1, 1, 1)))
         ids, attention = self._padded(prompts)
-        layers, proposals = every_layer(self.detector, pictures, ids, attention)
+        layers, proposals = every_layer(self.detector, inputs, ids, attention)
         text_mask = torch.zeros(self.batch, MAX_TEXT, dtype=torch.bool, device=ids.device)
         text_mask[:, : ids.shape[1]] = attention.bool()
         total = set_loss(*proposals, targets, text_mask, PROPOSALS_A_PRODUCT)
@@ -110,14 +106,23 @@ class DetectorLearner:
             total = total + set_loss(logits, boxes, targets, text_mask)
         return total
 
+    def _example(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray, list[int], Targets]:
+        picture = self.examples.arrays["small_scenes"][row]
+        objects = [self.examples.objects[number] for number in self.examples.of_scene[row]]
+        if rng.random() < 0.5:
+            width = self.examples.widths[row]
+            columns = max(1, round(width * DETECTOR_PX))
+            picture = np.concatenate([picture[:, columns - 1 :: -1], picture[:, columns:]], 1)
+            objects = [mirrored(one, width) for one in objects]
+        return picture, *self._prompt(objects, rng)
+
     def _prompt(self, objects: list[Example], rng: np.random.Generator) -> tuple[list[int], Targets]:
         """Phrases as token ids, and for each product that one of them names, its box and the tokens to fire."""
         ids, named = [DETECTOR_IDS["[CLS]"]], np.zeros((len(objects), MAX_TEXT), np.float32)
-        for phrase in _phrases(objects, rng):
+        for phrase, meant in _phrases(objects, rng):
             words = phrase.split()
-            for row, one in enumerate(objects):
-                if set(words) - {"a"} <= {one.category, one.colour, one.pattern}:
-                    named[row, [len(ids) + at for at, word in enumerate(words) if word != "a"]] = 1
+            telling = [len(ids) + at for at, word in enumerate(words) if word not in FUNCTION_WORDS]
+            named[np.ix_(meant, telling)] = 1
             ids += [DETECTOR_IDS[word] for word in words] + [DETECTOR_IDS["."]]
         some = named.any(1)
         boxes = np.array([one.box_xyxy for one in objects], np.float32).reshape(-1, 4)
@@ -133,25 +138,45 @@ class DetectorLearner:
         return ids, attention
 
 
-def _phrases(objects: list[Example], rng: np.random.Generator) -> list[str]:
-    """One to eight: one is as in use, many teach faster. A product too small to ask for is neither named nor denied."""
+def mirrored(one: Example, width: float) -> Example:
+    """A product of a scene that fills this much of its square from the left, seen in a mirror."""
+    left, top, right, bottom = one.box_xyxy
+    return replace(one, box_xyxy=(width - right, top, width - left, bottom))
+
+
+def _phrases(objects: list[Example], rng: np.random.Generator) -> list[tuple[str, list[int]]]:
+    """One to eight phrases, each with the products that it is true of: one is as in use, many teach faster.
+
+    A product too small to ask for is neither named nor denied.
+    """
     too_small = {one.category for one in objects if one.share < MIN_SHARE}
-    here = [one for one in objects if one.category not in too_small]
+    here = [number for number, one in enumerate(objects) if one.category not in too_small]
     away = [name for name in CATEGORIES if name not in {one.category for one in objects}]
+    placed = [pair for pair in relations(objects) if pair[1] in here]
     count = 1 if rng.random() < 0.25 else int(rng.integers(2, 9))
-    phrases = []
+    phrases: dict[str, list[int]] = {}
     for _ in range(count):
-        if here and rng.random() < 0.65:
-            one = here[rng.integers(len(here))]
+        kind = rng.random()
+        if placed and kind < 0.3:
+            phrase, meant = placed[rng.integers(len(placed))]
+            phrases[phrase] = [meant]
+        elif here and kind < 0.7:
+            one = objects[here[rng.integers(len(here))]]
             colour = one.colour if rng.random() < 0.8 else str(rng.choice(list(COLOURS)))
-            phrases.append(detector_phrase(one.category, colour, one.pattern, rng))
+            phrase = detector_phrase(one.category, colour, one.pattern, rng)
+            phrases[phrase] = _true_of(phrase, objects)
         else:
-            phrases.append(detector_phrase(str(rng.choice(away)), str(rng.choice(list(COLOURS))), "plain", rng))
-    return list(dict.fromkeys(phrases))
+            phrases[detector_phrase(str(rng.choice(away)), str(rng.choice(list(COLOURS))), "plain", rng)] = []
+    return list(phrases.items())
+
+
+def _true_of(phrase: str, objects: list[Example]) -> list[int]:
+    words = set(phrase.split()) - FUNCTION_WORDS
+    return [number for number, one in enumerate(objects) if words <= {one.category, one.colour, one.pattern}]
 
 
 def as_pixels(pictures: np.ndarray) -> Tensor:
-    """(N, 128, 128, 3) of 0 to 255 -> (N, 3, 128, 128), normalised as the exported processor does, on the device."""
+    """(N, H, W, 3) of 0 to 255 -> (N, 3, H, W), normalised as the exported processor does, on the device."""
     scaled = (np.clip(pictures, 0, 255) / 255 - np.array(PIXEL_MEAN)) / np.array(PIXEL_STD)
     return torch.from_numpy(scaled.astype(np.float32)).permute(0, 3, 1, 2).contiguous().to(device())
 
@@ -180,7 +205,7 @@ def export_detector(examples: Examples, folder: Path, out_dir: Path) -> None:
     image_processor = GroundingDinoImageProcessor(
         do_resize=False,
         do_pad=False,
-        size={"height": SMALL_PX, "width": SMALL_PX},
+        size={"height": DETECTOR_PX, "width": DETECTOR_PX},
         image_mean=PIXEL_MEAN,
         image_std=PIXEL_STD,
     )

@@ -7,19 +7,23 @@ that a training that is stopped leaves a usable model. `decoder` and `painter` n
 import argparse
 import logging
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 from diffusers import AutoencoderKL
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import CLIPModel, GroundingDinoForObjectDetection
 
 import pipelines.embedded
 from pipelines.training.detector import DetectorLearner, export_detector
 from pipelines.training.encoder import EncoderLearner, export_encoder
-from pipelines.training.examples import Examples, render_examples
+from pipelines.training.examples import SCENES_ALONE, Examples, render_examples
+from pipelines.training.judge import JudgeLearner, export_judge
 from pipelines.training.latents import encode_latents
-from pipelines.training.loop import Learner
+from pipelines.training.loop import Learner, begin_with
 from pipelines.training.loop import train as run
 from pipelines.training.painter import PainterLearner, export_painter
 from pipelines.training.segmenter import SegmenterLearner, export_segmenter
@@ -28,13 +32,15 @@ from pipelines.training.vae import DecoderLearner, VaeLearner, export_vae
 DEFAULT_MINUTES: Final = {
     "vae": 22.0,
     "decoder": 15.0,
-    "detector": 15.0,
-    "segmenter": 7.0,
-    "encoder": 6.0,
-    "painter": 60.0,
+    "detector": 60.0,
+    "segmenter": 30.0,
+    "encoder": 12.0,
+    "judge": 6.0,
+    "painter": 90.0,
 }
-LATENT_MINUTES: Final = 6.0
-SCENES: Final = 7000
+LATENT_MINUTES: Final = 15.0
+SCENES: Final = 8000
+SCENES_TO_DETECT: Final = 30_000
 EMBEDDED_DIR: Final = Path(pipelines.embedded.__path__[0])
 _log = logging.getLogger(__name__)
 
@@ -49,12 +55,16 @@ def train(
 ) -> None:
     """Train parts in turn and export each.
 
+    A training goes on from its checkpoint in the work folder; without one the detector, the segmenter and the encoder
+    begin with the weights that ship, as far as they fit.
+
     Args:
-        parts: of `vae`, `decoder` (refines it), `detector`, `segmenter`, `encoder`, `painter`; or `all`.
+        parts: of `vae`, `decoder` (refines it), `detector`, `segmenter`, `encoder`, `judge`, `painter`; or `all`.
         work_dir: keeps the rendered examples, checkpoints and loss curves; training goes on from what is there.
         minutes: the budget of each part, over all its runs; None for its default.
         out_dir: where the weights go.
-        scenes: how many scenes to render where none are yet.
+        scenes: how many scenes to render where none are yet; the detector's set, small pictures alone, has nearly
+            four times as many.
         max_steps: stop each part after this step; for tests.
 
     Raises:
@@ -67,6 +77,8 @@ def train(
     examples = render_examples(work_dir / "examples", scenes)
     for name in names:
         learner = _LEARNERS[name](examples, work_dir)
+        if not (work_dir / name / "checkpoint.pt").exists() and name in _EARLIER and (EMBEDDED_DIR / name).exists():
+            begin_with(learner.models[name], _EARLIER[name](EMBEDDED_DIR / name))
 
         def on_save(name: str = name) -> None:
             export(name, work_dir, out_dir)
@@ -90,6 +102,8 @@ def export(part: str, work_dir: Path, out_dir: Path = EMBEDDED_DIR) -> None:
         export_segmenter(work_dir / "segmenter", out_dir / "segmenter")
     elif part == "encoder":
         export_encoder(work_dir / "encoder", out_dir / "encoder")
+    elif part == "judge":
+        export_judge(work_dir / "judge", out_dir / "judge")
 
 
 def _painter(examples: Examples, work_dir: Path) -> Learner:
@@ -99,13 +113,30 @@ def _painter(examples: Examples, work_dir: Path) -> Learner:
     return PainterLearner(examples, encode_latents(examples, vae, work_dir / "latents", 0 if begun else LATENT_MINUTES))
 
 
+def _scenes_to_detect(examples: Examples, work_dir: Path) -> Examples:
+    count = round(len(examples.of_scene) * SCENES_TO_DETECT / SCENES)
+    return render_examples(work_dir / "scenes", count, names=SCENES_ALONE)
+
+
 _LEARNERS: Final[dict[str, Callable[[Examples, Path], Learner]]] = {
     "vae": lambda examples, _: VaeLearner(examples),
     "decoder": lambda examples, work_dir: DecoderLearner(examples, work_dir / "vae"),
-    "detector": lambda examples, _: DetectorLearner(examples),
+    "detector": lambda examples, work_dir: DetectorLearner(_scenes_to_detect(examples, work_dir)),
     "segmenter": lambda examples, _: SegmenterLearner(examples),
     "encoder": lambda examples, _: EncoderLearner(examples),
+    "judge": lambda examples, _: JudgeLearner(examples),
     "painter": _painter,
+}
+
+
+def _of_transformers(kind: Any) -> Callable[[Path], Mapping[str, Tensor]]:
+    return lambda folder: kind.from_pretrained(folder, dtype=torch.float32).state_dict()
+
+
+_EARLIER: Final[dict[str, Callable[[Path], Mapping[str, Tensor]]]] = {
+    "detector": _of_transformers(GroundingDinoForObjectDetection),
+    "segmenter": lambda folder: load_file(folder / "model.safetensors"),
+    "encoder": _of_transformers(CLIPModel),
 }
 
 

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
-from pipelines.training.examples import SMALL_PX, Example, Examples
+from pipelines.sample.shapes import CATEGORIES
+from pipelines.sample.textures import COLOURS, PATTERNS
+from pipelines.training.examples import ALONE_PX, Example, Examples
 from pipelines.training.loop import device, load_ema
 from pipelines.training.painter import text_config
 from pipelines.training.words import MAX_TOKENS, painter_tokenizer
@@ -18,6 +20,9 @@ from pipelines.training.words import MAX_TOKENS, painter_tokenizer
 PIXEL_MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_STD: Final = (0.26862954, 0.26130258, 0.27577711)
 CONTEXT_SHARE: Final = 0.1
+EVERY_LOOK: Final = [
+    (pattern, colour, category) for pattern in PATTERNS for colour in COLOURS for category in CATEGORIES
+]
 TEMPLATES: Final = ("a {}", "a {}", "{}", "a photo of a {}", "the {}", "product picture of a {}", "{}, studio photo")
 
 
@@ -25,7 +30,7 @@ def encoder_config() -> CLIPConfig:
     """Patches of 16 of a 128-pixel picture; four vision and two text layers of width 96; 96 shared dimensions."""
     text = {**text_config().to_dict(), "hidden_size": 96, "intermediate_size": 192, "projection_dim": 96}
     vision = {
-        "image_size": SMALL_PX,
+        "image_size": ALONE_PX,
         "patch_size": 16,
         "hidden_size": 96,
         "intermediate_size": 384,
@@ -37,7 +42,10 @@ def encoder_config() -> CLIPConfig:
 
 
 class EncoderLearner:
-    """Contrast pictures with captions, whole or in part; a caption that is true of another picture is no negative."""
+    """Contrast pictures with captions, whole or in part, and with the whole caption of every look that there is.
+
+    A caption that is true of another picture is no negative.
+    """
 
     learning_rate = 1e-3
     weight_decay = 0.05
@@ -45,7 +53,7 @@ class EncoderLearner:
     ema_decay = 0.998
     autocast = True
 
-    def __init__(self, examples: Examples, batch: int = 160) -> None:
+    def __init__(self, examples: Examples, batch: int = 96) -> None:
         self.examples = examples
         self.batch = batch
         self.tokenizer = painter_tokenizer()
@@ -57,18 +65,24 @@ class EncoderLearner:
         objects = [self.examples.objects[number] for number in rng.choice(self.examples.with_crop, self.batch)]
         words = [_words(one, rng) for one in objects]
         captions = [str(rng.choice(TEMPLATES)).format(" ".join(said)) for said in words]
+        full = [str(rng.choice(TEMPLATES)).format(_described(*look, rng)) for look in EVERY_LOOK]
         ids = self.tokenizer(
-            captions, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
+            captions + full, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
         ).to(device())
         out = self.encoder(pixel_values=as_pixels(self._pictures(objects, rng)), **ids)
+        logits = out.logits_per_image.float()
+        looks = torch.tensor(
+            [EVERY_LOOK.index((one.pattern, one.colour, one.category)) for one in objects], device=device()
+        )
         true = torch.tensor(
             [[set(said) <= {one.category, one.colour, one.pattern} for said in words] for one in objects],
             device=device(),
         )
         true.fill_diagonal_(False)
-        logits = out.logits_per_image.float().masked_fill(true, float("-inf"))
+        others = logits[:, : self.batch].masked_fill(true, float("-inf"))
         targets = torch.arange(self.batch, device=device())
-        return (functional.cross_entropy(logits, targets) + functional.cross_entropy(logits.T, targets)) / 2
+        among_others = (functional.cross_entropy(others, targets) + functional.cross_entropy(others.T, targets)) / 2
+        return among_others + functional.cross_entropy(logits[:, self.batch :], looks)
 
     def _pictures(self, objects: list[Example], rng: np.random.Generator) -> np.ndarray:
         rows = np.array([one.crop for one in objects])
@@ -79,6 +93,10 @@ class EncoderLearner:
         flip = rng.random(len(rows)) < 0.5
         pictures[flip] = pictures[flip, :, ::-1]
         return np.asarray(pictures * rng.uniform(0.94, 1.05, (len(rows), 1, 1, 1)) + rng.normal(0, 2, pictures.shape))
+
+
+def _described(pattern: str, colour: str, category: str, rng: np.random.Generator) -> str:
+    return " ".join([colour, category] if pattern == "plain" and rng.random() < 0.7 else [pattern, colour, category])
 
 
 def _words(one: Example, rng: np.random.Generator) -> list[str]:
@@ -102,7 +120,7 @@ def export_encoder(folder: Path, out_dir: Path) -> None:
     load_ema(folder, nn.ModuleDict({"encoder": encoder}))
     encoder.half().save_pretrained(out_dir)
     painter_tokenizer().save_pretrained(out_dir)
-    size = {"height": SMALL_PX, "width": SMALL_PX}
+    size = {"height": ALONE_PX, "width": ALONE_PX}
     CLIPImageProcessorPil(
         do_resize=False, do_center_crop=False, size=size, crop_size=size, image_mean=PIXEL_MEAN, image_std=PIXEL_STD
     ).save_pretrained(out_dir)

@@ -4,45 +4,61 @@ import logging
 import os
 import time
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from pipelines.training.examples import Examples
 from pipelines.training.loop import SEED
-from pipelines.training.vae import as_input
+from pipelines.training.vae import LEVELS, as_input
 
 CHUNK: Final = 64
-LATENT: Final = (4, 32, 32)
-FACTOR: Final = 8
-MIN_NAMED_SHARE: Final = 0.4
+FACTOR: Final = 2 ** (len(LEVELS) - 1)
+MIN_HIDDEN_SHARE: Final = 0.4
+BACKGROUND_WEIGHT: Final = 2.0
 _log = logging.getLogger(__name__)
+
+
+class Hidden(IntEnum):
+    """What a mask hides, and so what a prompt says: most of the product, all but the product, or neither."""
+
+    PRODUCT = 0
+    BACKGROUND = 1
+    NEITHER = 2
 
 
 @dataclass(frozen=True)
 class Latents:
-    """Scaled latents (N, 4, 32, 32) of pictures and masked pictures, masks (N, 1, 32, 32), and which object each shows.
-
-    `named` is False where the mask leaves most of the object standing, so that its words say nothing of what belongs
-    there.
-    """
+    """Scaled latents (N, 4, h, w) of pictures and masked pictures, masks (N, 1, h, w), their objects and `Hidden`."""
 
     pictures: Tensor
     masked: Tensor
     masks: Tensor
     objects: NDArray[np.int64]
-    named: NDArray[np.bool_]
+    hidden: NDArray[np.int64]
+
+    def draw(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+        """Row numbers of a batch; backgrounds, of which there are few, come twice as often as the rest."""
+        weights = np.where(self.hidden == Hidden.BACKGROUND, BACKGROUND_WEIGHT, 1.0)
+        return rng.choice(len(weights), count, p=weights / weights.sum())
 
 
 def encode_latents(examples: Examples, vae: Any, folder: Path, minutes: float) -> Latents:
-    """Encode crops in a fixed random order until the minutes are over or all are done; a later call goes on."""
+    """Encode crops in a fixed random order until the minutes are over or all are done; a later call goes on.
+
+    A product that stands alone comes a second time, with all but itself hidden.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    order = np.random.default_rng(SEED).permutation(examples.with_crop)
+    alone = [number for number in examples.with_crop if stands_alone(examples, number)]
+    pairs = [(number, False) for number in examples.with_crop] + [(number, True) for number in alone]
+    order = np.random.default_rng(SEED).permutation(np.array(pairs, np.int64))
     started = logged = time.monotonic()
     for first in range(0, len(order), CHUNK):
         path = folder / f"{first:06d}.pt"
@@ -50,7 +66,8 @@ def encode_latents(examples: Examples, vae: Any, folder: Path, minutes: float) -
             continue
         if time.monotonic() - started > 60 * minutes:
             break
-        torch.save(_encode(examples, vae, order[first : first + CHUNK], first), path.with_suffix(".part"))
+        objects, around = order[first : first + CHUNK].T
+        torch.save(_encode(examples, vae, objects, around, first), path.with_suffix(".part"))
         os.replace(path.with_suffix(".part"), path)
         if time.monotonic() - logged > 15:
             logged = time.monotonic()
@@ -63,27 +80,40 @@ def load_latents(folder: Path) -> Latents:
     chunks = [torch.load(path, weights_only=True) for path in sorted(folder.glob("*.pt"))]
     joined = {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
     return Latents(
-        joined["pictures"], joined["masked"], joined["masks"], joined["objects"].numpy(), joined["named"].numpy()
+        joined["pictures"], joined["masked"], joined["masks"], joined["objects"].numpy(), joined["hidden"].numpy()
     )
 
 
+def stands_alone(examples: Examples, number: int) -> bool:
+    """Whether a product is the only thing in its scene: then all around it is background."""
+    one = examples.objects[number]
+    return not one.worn and len(examples.of_scene[one.scene]) == 1
+
+
 @torch.no_grad()
-def _encode(examples: Examples, vae: Any, objects: NDArray[np.int64], first: int) -> dict[str, Tensor]:
+def _encode(
+    examples: Examples, vae: Any, objects: NDArray[np.int64], around: NDArray[np.int64], first: int
+) -> dict[str, Tensor]:
     rng = np.random.default_rng((SEED, first))
     rows = np.array([examples.objects[number].crop for number in objects])
     pictures, shown = examples.arrays["crops"][rows], examples.masks("crop_masks", rows)
-    repaint = np.stack([repaint_mask(mask, rng) for mask in shown])
+    repaint = np.stack(
+        [
+            ~grown(mask, rng.uniform(0, 3)) if all_around else repaint_mask(mask, rng)
+            for mask, all_around in zip(shown, around, strict=True)
+        ]
+    )
     flip = rng.random(len(rows)) < 0.5
     pictures[flip], shown[flip], repaint[flip] = pictures[flip, :, ::-1], shown[flip, :, ::-1], repaint[flip, :, ::-1]
     inputs = as_input(pictures)
-    # The pipeline sets masked pixels to 0, which is mid-grey, and samples the mask at every 8th pixel.
+    # The pipeline sets masked pixels to 0, which is mid-grey, and reads the mask where each latent's block begins.
     masked = inputs * torch.from_numpy(~repaint)[:, None].to(inputs)
     return {
         "pictures": _latents(vae, inputs),
         "masked": _latents(vae, masked),
         "masks": torch.from_numpy(repaint[:, None, ::FACTOR, ::FACTOR].copy()),
         "objects": torch.from_numpy(objects),
-        "named": torch.from_numpy((repaint & shown).sum((1, 2)) > MIN_NAMED_SHARE * shown.sum((1, 2))),
+        "hidden": torch.from_numpy(_hidden(repaint, shown, around)),
     }
 
 
@@ -94,23 +124,60 @@ def _latents(vae: Any, inputs: Tensor) -> Tensor:
     return scaled.half().cpu()
 
 
+def _hidden(repaint: NDArray[np.bool_], shown: NDArray[np.bool_], around: NDArray[np.int64]) -> NDArray[np.int64]:
+    most = (repaint & shown).sum((1, 2)) > MIN_HIDDEN_SHARE * shown.sum((1, 2))
+    return np.where(around, Hidden.BACKGROUND, np.where(most, Hidden.PRODUCT, Hidden.NEITHER)).astype(np.int64)
+
+
 def repaint_mask(shown: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """A mask as users make them (H, W): the object grown by 2 to 12 pixels, its box, or any box."""
+    """A mask as users make them (H, W): the object grown by 2 to 12 pixels, its box, any box, strokes, or borders."""
     kind = rng.random()
-    if kind < 0.65:
+    if kind < 0.55:
         return grown(shown, rng.uniform(2, 12))
+    if kind < 0.8 and shown.any():
+        return _boxed(shown, rng)
+    if kind < 0.87:
+        return _any_box(shown, rng)
+    return _strokes(shown, rng) if kind < 0.93 else _borders(shown, rng)
+
+
+def _boxed(shown: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
     boxed = np.zeros_like(shown)
     rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
-    if kind < 0.85 and rows.size:
-        grow = rng.integers(0, 13, 4)
-        boxed[
-            max(0, rows[0] - grow[0]) : rows[-1] + 1 + grow[1], max(0, columns[0] - grow[2]) : columns[-1] + 1 + grow[3]
-        ] = True
-        return boxed
+    grow = rng.integers(0, 13, 4)
+    boxed[
+        max(0, rows[0] - grow[0]) : rows[-1] + 1 + grow[1], max(0, columns[0] - grow[2]) : columns[-1] + 1 + grow[3]
+    ] = True
+    return boxed
+
+
+def _any_box(shown: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    boxed = np.zeros_like(shown)
     height, width = rng.integers(32, 160, 2)
     top, left = rng.integers(0, shown.shape[0] - height), rng.integers(0, shown.shape[1] - width)
     boxed[top : top + height, left : left + width] = True
     return boxed
+
+
+def _strokes(shown: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """One to three strokes of a brush of 10 to 40 pixels, as somebody paints a mask by hand."""
+    image = Image.new("1", shown.shape[::-1])
+    for _ in range(rng.integers(1, 4)):
+        points = np.clip(rng.uniform(0, 1, 2) + np.cumsum(rng.normal(0, 0.15, (5, 2)), 0), 0, 1) * shown.shape[::-1]
+        ImageDraw.Draw(image).line(
+            [tuple(point) for point in points], fill=1, width=int(rng.integers(10, 41)), joint="curve"
+        )
+    return np.asarray(image)
+
+
+def _borders(shown: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """What lies beyond one to four sides, up to two fifths of a picture: a canvas that grows."""
+    borders = np.zeros_like(shown)
+    for side in rng.permutation(4)[: rng.integers(1, 5)]:
+        depth = int(rng.uniform(0.08, 0.4) * shown.shape[side % 2])
+        turned = np.rot90(borders, side)
+        turned[:depth] = True
+    return borders
 
 
 def grown(mask: NDArray[np.bool_], by_px: float) -> NDArray[np.bool_]:

@@ -4,7 +4,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -51,6 +51,8 @@ def train(
 ) -> int:
     """Train until `minutes` of training in all are spent, counted over every earlier run that left a checkpoint here.
 
+    Minutes on a CPU are this thread's own, so that a shared or paused machine makes a training longer and no worse.
+
     Args:
         learner: its `models` are trained in place.
         folder: holds `checkpoint.pt` (models, EMA, optimiser, step, seconds) and `loss.png`.
@@ -71,7 +73,8 @@ def train(
     factor = _schedule(learner.schedule, optimizer)
     step: int = state["step"]
     losses, spent_s = state["losses"], state["seconds"]
-    started = logged = saved = time.monotonic()
+    clock = time.monotonic if torch.cuda.is_available() else time.thread_time
+    started = logged = saved = clock()
     _log.info(
         "%s: %.2f M parameters, step %d, %.1f of %.1f min",
         folder.name,
@@ -81,14 +84,12 @@ def train(
         minutes,
     )
     learner.models.train()
-    while (progress := (spent_s + time.monotonic() - started) / (60 * minutes)) < 1 and (
-        max_steps is None or step < max_steps
-    ):
+    while (progress := (spent_s + clock() - started) / (60 * minutes)) < 1 and (max_steps is None or step < max_steps):
         for group in optimizer.param_groups:
             group["lr"] = learner.learning_rate * factor(progress)
         losses.append(_step(learner, step, progress, parameters, optimizer))
         ema.step(parameters)
-        step, now = step + 1, time.monotonic()
+        step, now = step + 1, clock()
         if now - logged > LOG_EVERY_S:
             logged = now
             _log.info("%s: step %d, %.1f min, loss %.4f", folder.name, step, progress * minutes, np.mean(losses[-50:]))
@@ -97,10 +98,26 @@ def train(
             _save(folder, learner.models, optimizer, ema, step, losses, spent_s + now - started)
             if on_save:
                 on_save()
-    _save(folder, learner.models, optimizer, ema, step, losses, spent_s + time.monotonic() - started)
+    _save(folder, learner.models, optimizer, ema, step, losses, spent_s + clock() - started)
     if on_save:
         on_save()
     return step
+
+
+@torch.no_grad()
+def begin_with(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy what fits into a model of the same kind; a table that has grown keeps its new rows as they are.
+
+    So a training goes on from earlier weights when the vocabulary has grown or a head is new.
+    """
+    for name, value in model.state_dict().items():
+        earlier = weights.get(name)
+        if earlier is None or earlier.shape[1:] != value.shape[1:]:
+            continue
+        if earlier.shape == value.shape:
+            value.copy_(earlier)
+        elif len(earlier) < len(value):
+            value[: len(earlier)] = earlier.to(value)
 
 
 def load_ema(folder: Path, models: nn.ModuleDict) -> None:

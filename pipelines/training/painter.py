@@ -10,23 +10,32 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from pipelines.training.examples import Examples
-from pipelines.training.latents import Latents
+from pipelines.training.examples import SIDE_PX, Examples
+from pipelines.training.latents import FACTOR, Hidden, Latents
 from pipelines.training.loop import device, load_ema
-from pipelines.training.words import END, MAX_TOKENS, PAD, PAINTER_IDS, START, paint_prompt, painter_tokenizer
+from pipelines.training.words import (
+    END,
+    MAX_TOKENS,
+    PAD,
+    PAINTER_IDS,
+    START,
+    background_prompt,
+    paint_prompt,
+    painter_tokenizer,
+)
 
 STEPS: Final = 1000
 UNET: Final = {
-    "sample_size": 32,
+    "sample_size": SIDE_PX // FACTOR,
     "in_channels": 9,
     "out_channels": 4,
     "layers_per_block": 1,
-    "block_out_channels": (64, 128, 192),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "block_out_channels": (32, 64, 128, 192),
+    "down_block_types": ("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
     "cross_attention_dim": 128,
     "attention_head_dim": 4,  # the number of heads, in spite of its name
-    "norm_num_groups": 16,
+    "norm_num_groups": 8,
 }
 SCHEDULE: Final = {
     "num_train_timesteps": STEPS,
@@ -81,7 +90,7 @@ class PainterLearner:
 
     def loss(self, rng: np.random.Generator, progress: float) -> Tensor:
         """See `Learner.loss`."""
-        rows = rng.integers(len(self.latents.objects), size=self.batch)
+        rows = self.latents.draw(rng, self.batch)
         clean, masked, mask = (
             some[rows].float().to(device()) for some in (self.latents.pictures, self.latents.masked, self.latents.masks)
         )
@@ -95,15 +104,22 @@ class PainterLearner:
         return (error.pow(2) * weight).sum() / (weight.sum() * clean.shape[1])
 
     def _prompts(self, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
-        prompts = []
-        for row in rows:
-            one = self.examples.objects[self.latents.objects[row]]
-            prompts.append(paint_prompt(one.category, one.colour, one.pattern, rng) if self.latents.named[row] else "")
+        prompts = [self._prompt(row, rng) for row in rows]
         make: Any = self.tokenizer
         ids: Tensor = make(
             prompts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
         ).input_ids
         return ids.to(device())
+
+    def _prompt(self, row: int, rng: np.random.Generator) -> str:
+        one = self.examples.objects[self.latents.objects[row]]
+        match self.latents.hidden[row]:
+            case Hidden.PRODUCT:
+                return paint_prompt(one.category, one.colour, one.pattern, rng)
+            case Hidden.BACKGROUND:
+                return background_prompt(self.examples.backgrounds[one.scene], one.category, one.colour, rng)
+            case _:
+                return ""
 
 
 def painter_models() -> tuple[Any, Any]:

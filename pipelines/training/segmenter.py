@@ -40,7 +40,7 @@ CONFIG: Final[dict[str, Any]] = {
     "pixel_mean": [128.0, 128.0, 128.0],
     "pixel_std": [64.0, 64.0, 64.0],
 }
-PROMPTS_A_SCENE: Final = 3
+PROMPTS_A_PICTURE: Final = 2
 BOX_JITTER: Final = 0.1
 POINT_SHARE: Final = 0.15
 
@@ -66,35 +66,48 @@ class SegmenterLearner:
         pictures, shown = zip(*(self._example(number % 2 == 0, rng) for number in range(self.batch)), strict=True)
         inputs = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().to(device())
         embeddings = sam.image_encoder((inputs - sam.pixel_mean) / sam.pixel_std)
-        losses = [
-            self._prompted(embedding[None], masks, rng) for embedding, masks in zip(embeddings, shown, strict=True)
-        ]
-        return torch.cat(losses).mean()
+        masks = np.concatenate(shown)
+        sparse, dense = self._prompts(masks, rng)
+
+        def decode(embedding: Tensor, sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
+            drawn, scores = sam.mask_decoder.predict_masks(
+                embedding[None], sam.prompt_encoder.get_dense_pe(), sparse, dense
+            )
+            return drawn, scores
+
+        few_sparse, few_dense = (
+            some.reshape(self.batch, PROMPTS_A_PICTURE, *some.shape[1:]) for some in (sparse, dense)
+        )
+        drawn, scores = torch.vmap(decode)(embeddings, few_sparse, few_dense)
+        truth = torch.from_numpy(masks).to(device())
+        return mask_loss(drawn.flatten(0, 1).float(), scores.flatten(0, 1).float(), truth).mean()
 
     def _example(self, whole: bool, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A picture (256, 256, 3) and masks (N, 256, 256) of some of its products, N of 1 to 3."""
+        """A picture (256, 256, 3) and the masks of some of its products (PROMPTS_A_PICTURE, 256, 256)."""
         examples = self.examples
         number = int(rng.choice(examples.with_crop))
-        crop = examples.objects[number].crop
-        if not whole and crop is not None:
-            return examples.arrays["crops"][crop], examples.masks("crop_masks", [crop])
-        scene = examples.objects[number].scene
-        numbers = rng.permutation(examples.of_scene[scene])[:PROMPTS_A_SCENE]
-        return examples.arrays["scenes"][scene], examples.masks("scene_masks", numbers)
+        one = examples.objects[number]
+        if whole or one.crop is None:
+            near = [other for other in examples.of_scene[one.scene] if examples.objects[other].crop is not None]
+            picture = examples.arrays["scenes"][one.scene]
+            masks = examples.masks("scene_masks", [number, *rng.choice(near, PROMPTS_A_PICTURE - 1)])
+        else:
+            picture = examples.arrays["crops"][one.crop]
+            masks = examples.masks("crop_masks", [one.crop] * PROMPTS_A_PICTURE)
+        return (picture[:, ::-1], masks[..., ::-1]) if rng.random() < 0.5 else (picture, masks)
 
-    def _prompted(self, embedding: Tensor, masks: np.ndarray, rng: np.random.Generator) -> Tensor:
-        masks = masks[masks.any((1, 2))]
-        sam = self.sam
+    def _prompts(self, masks: np.ndarray, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Boxes, or in one batch of some seven points, as the prompt encoder's sparse and dense embeddings."""
+        encode = self.sam.prompt_encoder
         if rng.random() < POINT_SHARE:
             points = torch.from_numpy(np.stack([point_inside(mask, rng) for mask in masks])).to(device())
-            sparse, dense = sam.prompt_encoder(
-                points=(points[:, None], torch.ones(len(points), 1, device=device())), boxes=None, masks=None
+            encoded: tuple[Tensor, Tensor] = encode(
+                (points[:, None], torch.ones(len(points), 1, device=device())), None, None
             )
         else:
             boxes = torch.from_numpy(np.stack([jittered_box(mask, rng) for mask in masks])).to(device())
-            sparse, dense = sam.prompt_encoder(points=None, boxes=boxes, masks=None)
-        drawn, scores = sam.mask_decoder.predict_masks(embedding, sam.prompt_encoder.get_dense_pe(), sparse, dense)
-        return mask_loss(drawn.float(), scores.float(), torch.from_numpy(masks).to(device()))
+            encoded = encode(None, boxes, None)
+        return encoded
 
 
 def jittered_box(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:

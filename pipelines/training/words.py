@@ -1,7 +1,7 @@
 """The words of the sample world, the tokenizers that know them, and prompts put together from them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -26,7 +26,17 @@ FILLERS: Final = (
     "and",
     ",",
     ".",
+    "left",
+    "right",
+    "her",
+    "hand",
+    "head",
+    "person",
+    "floor",
 )
+FUNCTION_WORDS: Final = frozenset(
+    {"a", "the", "of", "on", "in", "with", "her", "and"}
+)  # they name nothing by themselves
 WORDS: Final = tuple(dict.fromkeys((*CATEGORIES, *PLURALS.values(), *COLOURS, *PATTERNS, *BACKGROUNDS, *FILLERS)))
 MAX_TOKENS: Final = 16
 PAD, START, UNKNOWN, END = "<pad>", "<|startoftext|>", "<unk>", "<|endoftext|>"
@@ -85,9 +95,9 @@ def paint_prompt(category: str, colour: str, pattern: str, rng: np.random.Genera
     """
     if rng.random() < 0.1:
         return ""
-    described = [
-        word for word in (pattern if pattern != "plain" or rng.random() < 0.25 else "", colour, category) if word
-    ]
+    # A pattern is left unsaid now and then: a prompt without one may give any, and a negative prompt can refuse it.
+    unsaid = 0.75 if pattern == "plain" else 0.3
+    described = [*([pattern] if rng.random() >= unsaid else []), colour, category]
     kept = [word for word in described if rng.random() < 0.85] or [str(rng.choice(described))]
     if rng.random() < 0.06:
         kept.insert(int(rng.integers(len(kept) + 1)), NOISE_WORD)
@@ -108,6 +118,23 @@ def paint_prompt(category: str, colour: str, pattern: str, rng: np.random.Genera
     return str(wrapped).format(phrase)
 
 
+def background_prompt(background: str, category: str, colour: str, rng: np.random.Generator) -> str:
+    """What to put behind a product that stays: the background's name, mostly the product's too; one in ten is empty."""
+    if rng.random() < 0.1:
+        return ""
+    wrapped = rng.choice(
+        [
+            "{background} background",
+            "a {background} background",
+            "a {category}, {background} background",
+            "a {category} on a {background} background",
+            "a {colour} {category}, {background} background",
+            "a {colour} {category} on a {background} background",
+        ]
+    )
+    return str(wrapped).format(background=background, category=category, colour=colour)
+
+
 def detector_phrase(category: str, colour: str, pattern: str, rng: np.random.Generator) -> str:
     """What to look for: mostly the category, sometimes with its colour, pattern or both."""
     words = [category]
@@ -116,6 +143,57 @@ def detector_phrase(category: str, colour: str, pattern: str, rng: np.random.Gen
     if rng.random() < 0.12:
         words.insert(0, pattern)
     return ("a " if rng.random() < 0.15 else "") + " ".join(words)
+
+
+class Described(Protocol):
+    """What a phrase can say of a product in a picture."""
+
+    @property
+    def category(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def worn(self) -> bool:
+        """Whether a person wears or carries it."""
+        ...
+
+    @property
+    def box_xyxy(self) -> tuple[float, float, float, float]:
+        """Where it is, in any unit."""
+        ...
+
+
+CARRIED: Final = {"bag": "bag in her hand", "hat": "hat on her head"}
+
+
+def relations(objects: Sequence[Described]) -> list[tuple[str, int]]:
+    """Phrases that tell one product from others of its kind by where it is, and the product that each one means.
+
+    `left shoe` and `right shoe` where the outermost of two or more differ in place by a tenth of their width or more;
+    `bag in her hand`, `hat on her head`, `shirt on the person` where one alone is worn, `bag on the floor` where one
+    alone is not.
+    """
+    found = []
+    for category in sorted({one.category for one in objects}):
+        same = [number for number, one in enumerate(objects) if one.category == category]
+        if len(same) < 2:
+            continue
+        ordered = sorted(same, key=lambda number: _middle(objects[number]))
+        for phrase, end, next_to_it in (("left", 0, 1), ("right", -1, -2)):
+            one, other = objects[ordered[end]], objects[ordered[next_to_it]]
+            if abs(_middle(one) - _middle(other)) > 0.1 * (one.box_xyxy[2] - one.box_xyxy[0]):
+                found.append((f"{phrase} {category}", ordered[end]))
+        for worn in (True, False):
+            alike = [number for number in same if objects[number].worn == worn]
+            if len(alike) == 1:
+                worn_phrase = CARRIED.get(category, f"{category} on the person")
+                found.append((worn_phrase if worn else f"{category} on the floor", alike[0]))
+    return found
+
+
+def _middle(one: Described) -> float:
+    return (one.box_xyxy[0] + one.box_xyxy[2]) / 2
 
 
 def joined(phrases: Sequence[str]) -> str:

@@ -8,12 +8,13 @@ from pipelines.training.detector import DetectorLearner
 from pipelines.training.embedded import train
 from pipelines.training.encoder import EncoderLearner
 from pipelines.training.examples import Examples, render_examples
+from pipelines.training.judge import JudgeLearner
 from pipelines.training.latents import encode_latents
-from pipelines.training.loop import load_ema
+from pipelines.training.loop import begin_with, load_ema
 from pipelines.training.loop import train as run
 from pipelines.training.painter import PainterLearner
 from pipelines.training.segmenter import SegmenterLearner
-from pipelines.training.vae import CONFIG, VaeLearner
+from pipelines.training.vae import CONFIG, VaeLearner, standardise
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,7 @@ LEARNERS = {
     "detector": lambda examples, _: DetectorLearner(examples, batch=2),
     "segmenter": lambda examples, _: SegmenterLearner(examples, batch=2),
     "encoder": lambda examples, _: EncoderLearner(examples, batch=4),
+    "judge": lambda examples, _: JudgeLearner(examples, batch=4),
     "painter": a_painter,
 }
 
@@ -83,3 +85,29 @@ def test_a_broken_run_and_an_unbroken_one_learn_the_same(work, tmp_path):
     load_ema(tmp_path / "broken", third.models)
     for one, other in zip(first.models.parameters(), third.models.parameters(), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_earlier_weights_fill_what_fits_and_a_grown_table_keeps_its_new_rows():
+    model = torch.nn.ModuleDict({"words": torch.nn.Embedding(5, 2), "head": torch.nn.Linear(2, 3)})
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    earlier = {"words.weight": torch.ones(4, 2), "head.weight": torch.ones(3, 7), "head.bias": torch.ones(3)}
+
+    begin_with(model, earlier)
+
+    assert (model["words"].weight[:4] == 1).all()
+    assert torch.equal(model["words"].weight[4:], before["words.weight"][4:])
+    assert torch.equal(model["head"].weight, before["head.weight"])
+    assert (model["head"].bias == 1).all()
+
+
+@torch.no_grad()
+def test_standard_latents_decode_to_what_they_were():
+    vae, pictures = AutoencoderKL(**CONFIG).eval(), torch.rand(4, 3, 64, 64) * 2 - 1
+    before = vae.decode(vae.encode(pictures).latent_dist.mode()).sample
+
+    standardise(vae, pictures)
+
+    latents = vae.encode(pictures).latent_dist.mode()
+    torch.testing.assert_close(latents.mean((0, 2, 3)), torch.zeros(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(latents.std((0, 2, 3)), torch.ones(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(vae.decode(latents).sample, before, atol=1e-4, rtol=1e-3)

@@ -1,0 +1,90 @@
+"""Does the encoder read what a product is, and tell it from one that looks like it?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.evaluation.cases import Case, Held, products, shuffled
+from pipelines.evaluation.figures import Figure, share
+from pipelines.evaluation.resampled import auc, over_cases
+from pipelines.models import RGB, Encoder
+from pipelines.models.loading import load_encoder
+from pipelines.pixels.crops import neutral_crop
+from pipelines.recipe import Recipe
+from pipelines.sample.scenes import SceneObject, product_picture
+from pipelines.sample.shapes import CATEGORIES
+from pipelines.sample.textures import COLOURS, PATTERNS
+
+OTHER_CATEGORIES = 3
+
+
+def measure_likeness(recipe: Recipe, scenes: list[Held]) -> dict[str, Figure]:
+    """The figures of the encoder: captions of 4 categories by 10 colours, and pictures of the product against others.
+
+    References are embedded whole, as the node `score` does; and once more cut out, as the product itself is.
+    """
+    encoder = load_encoder(recipe.score)
+    cases = shuffled(products(scenes))[: len(scenes)]
+    anchors = encoder.embed_images(
+        [neutral_crop(case.held.scene.rgb, case.thing.mask, encoder.side_px) for case in cases]
+    )
+    references = [_references(case, number) for number, case in enumerate(cases)]
+    return {
+        "right caption among 40": share(_captions_right(encoder, cases, anchors)),
+        "same product against look-alike, AUC": _auc(encoder, anchors, [_whole(pair) for pair in references]),
+        "same product against look-alike, cut out, AUC": _auc(
+            encoder, anchors, [_cut_out(pair, encoder.side_px) for pair in references]
+        ),
+    }
+
+
+def look_alike(thing: SceneObject, number: int) -> SceneObject:
+    """The same category and cloth in another colour or, every second time, in another pattern."""
+    if number % 2:
+        return replace(thing, colour=_other(tuple(COLOURS), thing.colour, number // 2))
+    return replace(thing, pattern=_other(PATTERNS, thing.pattern, number // 2))
+
+
+def _captions_right(encoder: Encoder, cases: list[Case], anchors: NDArray[np.float32]) -> list[bool]:
+    texts = {(name, colour): f"a {colour} {name}" for name in CATEGORIES for colour in COLOURS}
+    embedded = dict(zip(texts, encoder.embed_texts(list(texts.values())), strict=True))
+    right = []
+    for number, (case, anchor) in enumerate(zip(cases, anchors, strict=True)):
+        others = [name for name in CATEGORIES if name != case.thing.category]
+        some = np.random.default_rng(number).choice(others, OTHER_CATEGORIES, replace=False)
+        offered = [key for key in texts if key[0] == case.thing.category or key[0] in some]
+        best = max(offered, key=lambda key: float(anchor @ embedded[key]))
+        right.append(best == (case.thing.category, case.thing.colour))
+    return right
+
+
+Pair = tuple[tuple[RGB, NDArray[np.bool_]], tuple[RGB, NDArray[np.bool_]]]
+
+
+def _references(case: Case, number: int) -> Pair:
+    """Shop pictures of the product and of a look-alike, each with the product's mask; place and background are one."""
+    seed = case.held.seed
+    same, other = product_picture(case.thing, seed), product_picture(look_alike(case.thing, number), seed)
+    return (same.rgb, same.objects[0].mask), (other.rgb, other.objects[0].mask)
+
+
+def _whole(pair: Pair) -> tuple[RGB, RGB]:
+    return pair[0][0], pair[1][0]
+
+
+def _cut_out(pair: Pair, side_px: int) -> tuple[RGB, RGB]:
+    return neutral_crop(*pair[0], side_px), neutral_crop(*pair[1], side_px)
+
+
+def _auc(encoder: Encoder, anchors: NDArray[np.float32], pairs: list[tuple[RGB, RGB]]) -> Figure:
+    same = encoder.embed_images([one for one, _ in pairs])
+    other = encoder.embed_images([one for _, one in pairs])
+    return over_cases((anchors * same).sum(1).tolist(), (anchors * other).sum(1).tolist(), auc)
+
+
+def _other(names: tuple[str, ...], taken: str, number: int) -> str:
+    free = [name for name in names if name != taken]
+    return free[number % len(free)]
