@@ -11,9 +11,11 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import wraps
+from inspect import Signature, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -22,13 +24,18 @@ from rich.table import Table
 from pipelines import recipe as recipes
 from pipelines.errors import ConfigError, PackshotError, TooManyUnexpected
 
+if TYPE_CHECKING:
+    from pipelines.run import Night
+
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Re-render product catalogues."
 )
 recipe_app = typer.Typer(no_args_is_help=True, help="Check a recipe, or print the schema for an editor.")
 train_app = typer.Typer(no_args_is_help=True, help="Train the models that ship with the package.")
+evaluate_app = typer.Typer(no_args_is_help=True, help="Measure the models that ship with the package.")
 app.add_typer(recipe_app, name="recipe")
 app.add_typer(train_app, name="train")
+app.add_typer(evaluate_app, name="evaluate")
 out = Console()
 err = Console(stderr=True)
 
@@ -43,6 +50,47 @@ AllowEmbedded = Annotated[
     bool, typer.Option("--allow-embedded", help="Let the embedded models loose on a foreign catalogue.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object in place of text.")]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What every command about a night takes."""
+
+    catalogue: CatalogueUri
+    recipe: RecipeName
+    output: OutputUri
+    limit: Limit = None
+    allow_embedded: AllowEmbedded = False
+    placement: PlacementName = "local"
+    as_json: AsJson = False
+
+    def night(self, **tolerance: Any) -> Night:
+        """The night that is asked for; `tolerance` is how far it may go wrong."""
+        from pipelines.placement import named
+        from pipelines.run import Night
+
+        return Night(
+            self.catalogue,
+            self.output,
+            recipes.load(self.recipe),
+            named(self.placement),
+            self.limit,
+            self.allow_embedded,
+            **tolerance,
+        )
+
+
+def about_a_night(command: Callable[..., None]) -> Callable[..., None]:
+    """Put the arguments and options of `Asked` before a command's own; it gets them as its first argument."""
+    asked = signature(Asked, eval_str=True).parameters
+    _, *own = signature(command, eval_str=True).parameters.values()
+
+    def run(**given: Any) -> None:
+        command(Asked(**{name: given.pop(name) for name in asked}), **given)
+
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__signature__ = Signature([*asked.values(), *own])  # type: ignore[attr-defined]  # what typer looks at
+    return run
 
 
 def plainly(command: Callable[..., None]) -> Callable[..., None]:
@@ -72,40 +120,24 @@ def main() -> None:
 
 @app.command()
 @plainly
-def plan(
-    catalogue: CatalogueUri,
-    recipe: RecipeName,
-    output: OutputUri,
-    limit: Limit = None,
-    allow_embedded: AllowEmbedded = False,
-    placement: PlacementName = "local",
-    as_json: AsJson = False,
-) -> None:
+@about_a_night
+def plan(asked: Asked) -> None:
     """Show what tonight's run would do; write nothing."""
-    from pipelines import manifest
-    from pipelines.run import make_plan
+    from pipelines.run import preview
 
-    night = _night(catalogue, recipe, output, placement, limit, allow_embedded)
-    made = make_plan(night)
-    facts: dict[str, Any] = {"run_id": made.run_id, "counts": made.counts(), "notes": list(made.notes)}
-    last = manifest.newest(output)
-    if last is not None and last.facts["counts"]["rendered"]:
-        an_item = last.facts["seconds"]["run"] / last.facts["counts"]["rendered"]
-        facts["expected_s"] = round(an_item * made.counts()["render"], 1)
-    counted = ", ".join(f"{n} {what}" for what, n in made.counts().items())
-    _show(facts, as_json, "\n".join([*made.notes, f"run {made.run_id}: {counted}"]))
+    made, forecast = preview(asked.night())
+    counts = made.counts()
+    facts = {"run_id": made.run_id, "counts": counts, "notes": list(made.notes), **asdict(forecast)}
+    counted = ", ".join(f"{n} {what}" for what, n in counts.items())
+    foretold = forecast.sentences() if counts["render"] else ()
+    _show(facts, asked.as_json, "\n".join([*made.notes, f"run {made.run_id}: {counted}", *foretold]))
 
 
 @app.command()
 @plainly
+@about_a_night
 def render(
-    catalogue: CatalogueUri,
-    recipe: RecipeName,
-    output: OutputUri,
-    limit: Limit = None,
-    allow_embedded: AllowEmbedded = False,
-    placement: PlacementName = "local",
-    as_json: AsJson = False,
+    asked: Asked,
     max_failed: Annotated[
         float, typer.Option(min=0, max=1, help="More failed rows than this share: exit code 1.")
     ] = 0.02,
@@ -114,15 +146,14 @@ def render(
     """Render a catalogue: plan, run on Ray, verify, publish."""
     from pipelines.run import render as render_night
 
-    night = _night(catalogue, recipe, output, placement, limit, allow_embedded, max_failed, max_unexpected)
-    outcome = render_night(night, _ray)
+    outcome = render_night(asked.night(max_failed=max_failed, max_unexpected=max_unexpected), _ray)
     facts = {
         "run_id": outcome.run_id,
         "run_uri": outcome.run_uri,
         "counts": outcome.counts,
         "notes": list(outcome.notes),
     }
-    _show(facts, as_json, _sentence(outcome.run_id, outcome.run_uri, outcome.counts, outcome.notes))
+    _show(facts, asked.as_json, _sentence(outcome.run_id, outcome.run_uri, outcome.counts, outcome.notes))
     raise typer.Exit(outcome.exit_code)
 
 
@@ -273,22 +304,33 @@ def train_embedded(
     train([part], work, minutes)
 
 
-def _night(
-    catalogue: str,
-    recipe: str,
-    output: str,
-    placement: str,
-    limit: int | None,
-    allow_embedded: bool,
-    max_failed: float = 0.02,
-    max_unexpected: int = 10,
-) -> Any:
-    from pipelines.placement import named
-    from pipelines.run import Night
+@evaluate_app.command("embedded")
+@plainly
+def evaluate_embedded(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DIR]",
+            exists=True,
+            file_okay=False,
+            help="A folder of such models; those of the package if not given.",
+        ),
+    ] = None,
+    scenes: Annotated[
+        int, typer.Option(min=1, help="Held-out scenes; a fifth as many pictures a painting task.")
+    ] = 500,
+    sheet: Annotated[Path | None, typer.Option(help="Also write 64 repaints, as they come, into this PNG.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the embedded models on drawn scenes that no training has seen, beside the bars; 0 whatever they are."""
+    from pipelines.evaluation.bars import as_facts, as_table
+    from pipelines.evaluation.embedded import BARS, evaluate
 
-    return Night(
-        catalogue, output, recipes.load(recipe), named(placement), limit, allow_embedded, max_unexpected, max_failed
-    )
+    measured = evaluate(folder, scenes, sheet)
+    if as_json:
+        _show(as_facts(measured.figures, BARS, measured.notes), as_json, "")
+    else:
+        out.print(as_table(measured.figures, BARS, measured.notes))
 
 
 def _ray() -> Any:

@@ -32,18 +32,30 @@ MAX_LISTINGS = 50
 class Catalogue:
     """The items, as a table with the key and image columns, in the table's own order or the listing's.
 
-    `uri` is absolute; `versions` holds what a listing told already: nothing for a product table.
+    `uri` is absolute; `listed` holds, by URI, what a listing told already: nothing for a product table.
     """
 
     table: pa.Table
     uri: str
     is_sample: bool
-    versions: Mapping[str, str] = field(default_factory=dict)
+    listed: Mapping[str, storage.File] = field(default_factory=dict)
 
     @property
     def base_uri(self) -> str:
         """What relative paths in the table are relative to."""
         return _parent(self.uri) if is_table(self.uri) else self.uri
+
+
+@dataclass(frozen=True, eq=False)
+class Products:
+    """A catalogue's rows, and what the listings told of the files that they name, by URI; one not there is not in it.
+
+    `is_sample`: it is the sample catalogue.
+    """
+
+    rows: list[Row]
+    is_sample: bool
+    listed: Mapping[str, storage.File]
 
 
 @dataclass(frozen=True)
@@ -94,15 +106,22 @@ def open_catalogue(uri: str, settings: CatalogueSettings, limit: int | None = No
     return Catalogue(table if limit is None else table.slice(0, limit), uri, is_sample)
 
 
-def product_rows(uri: str, recipe: Recipe, limit: int | None = None) -> tuple[list[Row], bool]:
-    """Open a catalogue, look up its pictures' versions and make its rows; also whether it is the sample catalogue.
+def products(uri: str, recipe: Recipe, limit: int | None = None) -> Products:
+    """Open a catalogue, look up its pictures' versions and make its rows.
 
     Raises:
-        ConfigError, StorageError: as `open_catalogue`, `versions_of` and `rows` do.
+        ConfigError, StorageError: as `open_catalogue`, `files_of` and `rows` do.
     """
     opened = open_catalogue(uri, recipe.catalogue, limit)
-    versions = {**versions_of(recipe, opened.table, opened.base_uri, opened.versions), **opened.versions}
-    return rows(recipe, opened.table, opened.base_uri, versions), opened.is_sample
+    listed = {**files_of(recipe, opened.table, opened.base_uri, opened.listed), **opened.listed}
+    versions = {uri: file.version for uri, file in listed.items()}
+    return Products(rows(recipe, opened.table, opened.base_uri, versions), opened.is_sample, listed)
+
+
+def product_rows(uri: str, recipe: Recipe, limit: int | None = None) -> tuple[list[Row], bool]:
+    """As `products`, for those who ask for the rows alone; also whether it is the sample catalogue."""
+    made = products(uri, recipe, limit)
+    return made.rows, made.is_sample
 
 
 def _list_pictures(uri: str, settings: CatalogueSettings, limit: int | None) -> Catalogue:
@@ -116,7 +135,7 @@ def _list_pictures(uri: str, settings: CatalogueSettings, limit: int | None) -> 
     folder = uri.rstrip("/") + "/"
     keys = [file.uri.removeprefix(folder) if file.uri.startswith(folder) else _name(file.uri) for file in files]
     columns = {settings.key: keys, settings.image: [file.uri for file in files]}
-    return Catalogue(pa.table(columns), uri, False, {file.uri: file.version for file in files})
+    return Catalogue(pa.table(columns), uri, False, {file.uri: file for file in files})
 
 
 def _check(table: pa.Table, uri: str, settings: CatalogueSettings) -> None:
@@ -348,33 +367,33 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     )
 
 
-# --- versions
+# --- files
 
 
-def versions_of(
-    recipe: Recipe, table: pa.Table, base_uri: str | None, known: Mapping[str, str] | None = None
-) -> dict[str, str]:
-    """The version of every picture, mask and reference that the table names, from listings only.
+def files_of(
+    recipe: Recipe, table: pa.Table, base_uri: str | None, known: Mapping[str, storage.File] | None = None
+) -> dict[str, storage.File]:
+    """Every picture, mask and reference that the table names, by URI, from listings only.
 
     Each folder is listed once, without those in it; a bucket where the table names more than `MAX_LISTINGS` folders is
-    listed once below what they have in common. A URI that no listing shows has no version.
+    listed once below what they have in common. A URI that no listing shows is left out.
 
     Args:
         recipe: which columns hold URIs.
         table: as for `rows`.
         base_uri: as for `rows`.
-        known: versions that need not be looked up again.
+        known: what need not be looked up again.
 
     Raises:
         ConfigError: a column is missing, or a path cannot be.
         StorageError: a bucket does not exist, refuses the credentials, or does not answer.
     """
     wanted = _named_uris(recipe, table, base_uri) - set(known or ())
-    found: dict[str, str] = {}
+    found: dict[str, storage.File] = {}
     for folder, deep in _listings({_parent(uri) for uri in wanted}):
         # A local folder that is not there is its pictures' fault, told in their rows.
         if folder.startswith(storage.S3) or os.path.isdir(folder):
-            found |= {file.uri: file.version for file in storage.list_files(folder, deep) if file.uri in wanted}
+            found |= {file.uri: file for file in storage.list_files(folder, deep) if file.uri in wanted}
     return found
 
 

@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -16,10 +17,47 @@ import pyarrow.parquet as pq
 from pipelines import manifest, storage
 from pipelines.graph import Graph, first_change
 from pipelines.manifest import Published
+from pipelines.placement import CPUS_BESIDE_THE_GROUPS, Placement, needs
 from pipelines.rows import CATALOGUE_COLUMNS, FAILED, OK, PENDING, REASONS, Row, to_table
 
 KEEP, RENDER = "keep", "render"
 DIGEST = b"packshot_digest"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a plan's items to render will take, as far as that is known beforehand; None is unknown.
+
+    There is no cost: no price is configured anywhere.
+
+    Attributes:
+        bytes_to_read: pictures, masks and references, by the catalogue's listings, each as often as an item names it.
+        not_listed: so many of them no listing shows; they are not in the bytes.
+        expected_s: seconds, if an item takes as long as in the newest published run.
+        cpus: what the placement takes at once, Ray's own tasks among them; a cluster that has fewer would hang.
+        gpus: the same.
+    """
+
+    bytes_to_read: int | None
+    not_listed: int
+    expected_s: float | None
+    cpus: float
+    gpus: float
+
+    def sentences(self) -> tuple[str, ...]:
+        """The same for people."""
+        size, time = "unknown, since no listing shows the pictures", "unknown, since no newest run rendered anything"
+        if self.bytes_to_read is not None:
+            unlisted = f"; files that no listing shows, not counted: {self.not_listed:,}" if self.not_listed else ""
+            size = f"{self.bytes_to_read / 1e6:,.1f} MB{unlisted}"
+        if self.expected_s is not None:
+            time = f"about {timedelta(seconds=round(self.expected_s))} (h:mm:ss), an item as in the newest run"
+        return (
+            f"to read: {size}",
+            f"time: {time}",
+            f"the placement asks for {self.cpus:g} CPUs ({CPUS_BESIDE_THE_GROUPS} of them for Ray's own reads and "
+            f"writes) and {self.gpus:g} GPUs at once; a cluster that has fewer is refused, since the run would hang",
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +128,34 @@ def make(
     table, more = _compare(graph, rows, last, output_uri, limits_changed, limit)
     run_id = newest_id + 1
     return Plan(run_id, manifest.run_uri(output_uri, run_id), table, digest, (*notes, *more))
+
+
+def forecast(made: Plan, listed: Mapping[str, storage.File], last: Published | None, placement: Placement) -> Forecast:
+    """What a plan will take.
+
+    Args:
+        made: the plan.
+        listed: the catalogue's files by URI.
+        last: the newest published run.
+        placement: where it is to run.
+    """
+    to_render = made.rows(RENDER)
+    uris = [uri for name in ("source_uri", "mask_uri") for uri in to_render[name].to_pylist() if uri]
+    uris += [uri for uris in to_render["reference_uris"].to_pylist() for uri in uris or ()]
+    sizes = [listed[uri].size_bytes for uri in uris if uri in listed]
+    cpus, gpus = needs(placement)
+    return Forecast(
+        bytes_to_read=sum(sizes) if sizes or not uris else None,
+        not_listed=len(uris) - len(sizes),
+        expected_s=_expected_s(len(to_render), last),
+        cpus=cpus,
+        gpus=gpus,
+    )
+
+
+def _expected_s(items: int, last: Published | None) -> float | None:
+    rendered = last.facts["counts"]["rendered"] if last else 0
+    return round(items * last.facts["seconds"]["run"] / rendered, 1) if last and rendered else None
 
 
 def commit(plan: Plan) -> Plan:

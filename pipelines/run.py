@@ -18,13 +18,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import catalogue, lease, manifest, plan, storage
+from pipelines.catalogue import Products
 from pipelines.errors import ConfigError, InfrastructureError
 from pipelines.executors.worker import DEFAULT_MAX_UNEXPECTED
 from pipelines.graph import Graph, build
+from pipelines.lease import Lease
 from pipelines.models import words
 from pipelines.models.loading import weights_hash
 from pipelines.placement import LOCAL, Placement
-from pipelines.plan import KEEP, RENDER, Plan
+from pipelines.plan import KEEP, RENDER, Forecast, Plan
 from pipelines.recipe import Recipe
 from pipelines.rows import FAILED, OK, PENDING, REJECTED, Row
 from pipelines.stages.deliver import Store
@@ -71,8 +73,18 @@ def make_plan(night: Night) -> Plan:
         ConfigError: the catalogue or the recipe cannot be used, or embedded models meet a foreign catalogue.
         InfrastructureError: storage or weights are not there.
     """
-    rows, is_sample = catalogue.product_rows(night.catalogue_uri, night.recipe)
-    if night.recipe.uses_embedded() and not (is_sample or night.allow_embedded):
+    return _plan(night, catalogue.products(night.catalogue_uri, night.recipe))
+
+
+def preview(night: Night) -> tuple[Plan, Forecast]:
+    """As `make_plan`, and what the items to render will take; writes nothing and starts no Ray."""
+    products = catalogue.products(night.catalogue_uri, night.recipe)
+    made = _plan(night, products)
+    return made, plan.forecast(made, products.listed, manifest.newest(night.output_uri), night.placement)
+
+
+def _plan(night: Night, products: Products) -> Plan:
+    if night.recipe.uses_embedded() and not (products.is_sample or night.allow_embedded):
         raise ConfigError(
             f"recipe {night.recipe.name!r} uses the embedded models, which know the sample catalogue's world alone, "
             f"and {night.catalogue_uri} is another catalogue; name checkpoints of your own (`models: own`), or say "
@@ -82,8 +94,8 @@ def make_plan(night: Night) -> Plan:
     asked = {"catalogue": night.catalogue_uri, "limit": night.limit, "recipe": night.recipe.model_dump(mode="json")}
     last = manifest.newest(night.output_uri)
     limits_changed = last is not None and last.facts["recipe"]["read"] != night.recipe.read.model_dump(mode="json")
-    made = plan.make(graph, rows, night.output_uri, plan.digest(graph, asked), limits_changed, night.limit)
-    return replace(made, notes=(*made.notes, *_unknown_words(night.recipe, rows)))
+    made = plan.make(graph, products.rows, night.output_uri, plan.digest(graph, asked), limits_changed, night.limit)
+    return replace(made, notes=(*made.notes, *_unknown_words(night.recipe, products.rows)))
 
 
 def _unknown_words(recipe: Recipe, rows: list[Row]) -> tuple[str, ...]:
@@ -108,11 +120,11 @@ def render(night: Night, connect: Callable[[], object] | None = None) -> Outcome
     if not len(made.rows(RENDER)) and not _anything_else_changed(made, night):
         return Outcome(0, None, "", made.counts(), ("nothing to do: the newest run is this catalogue already",))
     made = plan.commit(made)
-    with lease.held(made.run_uri):
+    with lease.held(made.run_uri) as held:
         planned = time.time()
         _run(night, made, connect)
         rendered = time.time()
-        facts = publish(night, made, {"plan": planned - started, "run": rendered - planned})
+        facts = publish(night, made, {"plan": planned - started, "run": rendered - planned}, held)
     counts = facts["counts"]
     too_many = counts[FAILED] > night.max_failed * counts["planned"]
     exit_code = 1 if too_many else 3 if counts[PENDING] else 0
@@ -167,13 +179,15 @@ def _run(night: Night, made: Plan, connect: Callable[[], object] | None) -> None
         )
 
 
-def publish(night: Night, made: Plan, seconds: dict[str, float]) -> dict[str, Any]:
+def publish(night: Night, made: Plan, seconds: dict[str, float], held: Lease) -> dict[str, Any]:
     """Verify the parts against the plan, write the manifest's tables, and put `run.json` last.
 
     Raises:
-        InfrastructureError: rows are missing, or the counts do not add up; nothing is published.
+        InfrastructureError: rows are missing, the counts do not add up, or the lease lapsed, so that another process
+            may be publishing; nothing is published.
     """
     started = time.time()
+    held.check()
     _verify(made)
     graph = _graph(night)
     recipe = night.recipe.model_dump(mode="json")
@@ -186,6 +200,7 @@ def publish(night: Night, made: Plan, seconds: dict[str, float]) -> dict[str, An
     rendered_seconds: Counter[str] = Counter()
     for number, table in enumerate(_files(made, graph.manifest_schema(), duplicates, rendered_seconds)):
         images = manifest.images_table(table, recipe, checkpoints)
+        held.check()
         files += [
             manifest.write_file(made.run_uri, f"items/{number:05d}.parquet", manifest.items_table(table)),
             manifest.write_file(made.run_uri, f"images/{number:05d}.parquet", images),
@@ -221,7 +236,9 @@ def publish(night: Night, made: Plan, seconds: dict[str, float]) -> dict[str, An
         "versions": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
         "notes": list(made.notes),
     }
-    manifest.publish(made.run_uri, facts)
+    held.check()
+    if not manifest.publish(made.run_uri, facts):
+        raise InfrastructureError(f"another process published run {made.run_id} in the meantime; open that one")
     logger.info("run %d is published at %s: %s", made.run_id, made.run_uri, equation)
     return facts
 

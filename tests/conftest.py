@@ -40,14 +40,14 @@ def bucket(s3: local_s3.LocalS3) -> str:
 
 @pytest.fixture(scope="session")
 def local_ray(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A Ray on this machine with four logical CPUs: with two, a resumed run hangs."""
+    """A Ray on this machine with six logical CPUs: a server and a run take two each, Ray's own tasks the others."""
     import ray
 
     if local_s3.is_available():
         request.getfixturevalue("s3")  # first, so that workers inherit its endpoint and credentials
     os.environ.setdefault("RAY_worker_niceness", "0")
     ray.init(
-        num_cpus=4,
+        num_cpus=6,
         object_store_memory=300 * 1024 * 1024,
         include_dashboard=False,
         log_to_driver=False,

@@ -194,24 +194,24 @@ def test_table_and_pictures_are_found_with_their_versions(folder):
     assert (second["reference_uris"], second["reference_versions"]) == (None, None)
 
 
-def test_versions_of_many_folders_come_from_one_listing(bucket, monkeypatch):
+def test_files_of_many_folders_come_from_one_listing(bucket, monkeypatch):
     monkeypatch.setattr(catalogue, "MAX_LISTINGS", 2)
     names = [f"img/{folder}/a.jpg" for folder in "xyz"]
     for name in names:
         storage.write(f"s3://{bucket}/cat/{name}", name.encode())
     table = a_table(sku=["1", "2", "3"], image=names, category=["mug"] * 3, colour=["red"] * 3)
 
-    found = catalogue.versions_of(a_recipe(), table, f"s3://{bucket}/cat")
+    found = catalogue.files_of(a_recipe(), table, f"s3://{bucket}/cat")
 
     assert sorted(found) == [f"s3://{bucket}/cat/{name}" for name in names]
 
 
-def test_pictures_that_are_not_there_have_no_version_and_a_bucket_must_be(s3, tmp_path):
+def test_pictures_that_are_not_there_are_left_out_and_a_bucket_must_be(s3, tmp_path):
     table = a_table(image=[str(tmp_path / "nowhere" / "a.jpg"), str(tmp_path / "b.jpg")])
 
-    assert catalogue.versions_of(a_recipe(), table, None) == {}
+    assert catalogue.files_of(a_recipe(), table, None) == {}
     with pytest.raises(StorageError, match="'no-such-bucket' does not exist"):
-        catalogue.versions_of(a_recipe(), a_table(), "s3://no-such-bucket/cat")
+        catalogue.files_of(a_recipe(), a_table(), "s3://no-such-bucket/cat")
 
 
 def test_no_rows_come_from_no_items():

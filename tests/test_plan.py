@@ -5,10 +5,14 @@ import pytest
 
 from pipelines import catalogue, manifest, plan
 from pipelines.executors import inline
+from pipelines.manifest import Published
 from pipelines.pixels.images import encode
+from pipelines.placement import GPU, LOCAL
 from pipelines.rows import to_table
 from pipelines.stages.deliver import Store
 from tests.fakes import a_graph, a_picture, a_recipe
+
+NIGHT = Published(1, "", {"counts": {"rendered": 5}, "seconds": {"run": 20.0}})
 
 
 class Shop:
@@ -26,10 +30,14 @@ class Shop:
     def put(self, name, seed):
         (self.folder / name).write_bytes(encode(a_picture(seed), "png"))
 
+    def listed(self):
+        recipe = a_recipe(self.folder, **self.sections)
+        return catalogue.files_of(recipe, pa.table(self.products), str(self.folder))
+
     def rows(self):
         recipe = a_recipe(self.folder, **self.sections)
-        table = pa.table(self.products)
-        return catalogue.rows(recipe, table, str(self.folder), catalogue.versions_of(recipe, table, str(self.folder)))
+        versions = {uri: file.version for uri, file in self.listed().items()}
+        return catalogue.rows(recipe, pa.table(self.products), str(self.folder), versions)
 
     def graph(self):
         return a_graph(a_recipe(self.folder, **self.sections), Store(self.out))
@@ -201,6 +209,51 @@ def test_pending_item_keeps_last_nights_pictures(shop):
     assert after["b"]["status"] == "pending"
     assert after["b"]["image_uris"] == before["b"]["image_uris"]
     assert to_render(shop.plan()) == {"b": "mask", "c": "mask"}
+
+
+def test_forecast_of_nothing_to_render_is_nothing_to_read(shop):
+    shop.render()
+
+    told = plan.forecast(shop.plan(), shop.listed(), NIGHT, LOCAL)
+
+    assert (told.bytes_to_read, told.not_listed, told.expected_s) == (0, 0, 0.0)
+
+
+def test_forecast_sums_the_listed_sizes_of_what_is_rendered_each_time_it_is_named(shop):
+    shop.render()
+    shop.put("b.png", 77)
+    shop.products["look"] = ["a.png", "a.png", None]
+    shop.sections = {"catalogue": {"references": "look"}}
+
+    told = plan.forecast(shop.plan(), shop.listed(), NIGHT, LOCAL)
+
+    sizes = {name: (shop.folder / f"{name}.png").stat().st_size for name in "abc"}
+    assert to_render(shop.plan()) == {"a": "score", "b": None}
+    assert told.bytes_to_read == 2 * sizes["a"] + sizes["b"] + sizes["a"]
+    assert told.expected_s == 2 * 4.0
+
+
+def test_forecast_says_what_no_listing_shows_and_what_nobody_can_know(shop):
+    (shop.folder / "a.png").unlink()
+
+    some = plan.forecast(shop.plan(), shop.listed(), None, LOCAL)
+    none = plan.forecast(shop.plan(), {}, None, LOCAL)
+
+    assert some.not_listed == 1
+    assert some.bytes_to_read == sum((shop.folder / name).stat().st_size for name in ("b.png", "c.png"))
+    assert "files that no listing shows, not counted: 1" in some.sentences()[0]
+    assert (none.bytes_to_read, none.expected_s) == (None, None)
+    assert none.sentences()[:2] == (
+        "to read: unknown, since no listing shows the pictures",
+        "time: unknown, since no newest run rendered anything",
+    )
+
+
+def test_forecast_counts_ray_s_own_cpus_among_what_the_placement_takes(shop):
+    told = plan.forecast(shop.plan(), shop.listed(), None, GPU)
+
+    assert (told.cpus, told.gpus) == (sum(group.cpus * group.replicas for group in GPU) + 2, 1)
+    assert f"asks for {told.cpus:g} CPUs (2 of them for Ray's own reads and writes) and 1 GPUs" in told.sentences()[2]
 
 
 def test_pending_item_whose_words_came_back_is_judged_again(shop):

@@ -1,6 +1,7 @@
 """A night over the real models, on real S3 and real Ray: planned once, rendered once, published once."""
 
 import json
+import time
 from dataclasses import replace
 
 import duckdb
@@ -11,10 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import manifest, plan, recipe, run, storage
-from pipelines.errors import ConfigError
+from pipelines.errors import ConfigError, InfrastructureError
+from pipelines.lease import Lease
 from pipelines.pixels.composite import changed_outside
 from pipelines.pixels.images import decode, encode
 from pipelines.pixels.masks import from_rle
+from pipelines.placement import LOCAL
 from pipelines.run import Night
 from pipelines.sample.scenes import scene
 
@@ -27,24 +30,27 @@ GIVEN = {
 }
 
 
-def put_catalogue(uri, prices=("1", "2", "3"), colours=("red", "blue", "green")):
-    """Three scenes with the category that is largest in each, and one file that is no picture."""
+ONE_PROCESS = (replace(LOCAL[0], replicas=1),)  # four items are one block: a second process would only load models
+
+
+def put_catalogue(uri, prices=("1", "2", "3"), colours=("red", "blue", "green"), name="products.parquet"):
+    """Three scenes with the category that is largest in each, and one file that is no picture; answers the table."""
     rows = {"sku": [], "image": [], "category": [], "colour": [], "price": []}
     for number, (price, colour) in enumerate(zip(prices, colours, strict=True)):
         made = scene(1_500_000 + number, (320, 256))
         largest = max(made.objects, key=lambda thing: thing.mask.sum())
         storage.write(storage.join(uri, f"{number}.png"), encode(made.rgb, "png"))
         values = (f"k{number}", f"{number}.png", largest.category, colour, price)
-        for name, value in zip(rows, values, strict=True):
-            rows[name].append(value)
+        for column, value in zip(rows, values, strict=True):
+            rows[column].append(value)
     storage.write(storage.join(uri, "broken.jpg"), b"this is no picture")
-    for name, value in zip(rows, ("broken", "broken.jpg", "mug", "red", "4"), strict=True):
-        rows[name].append(value)
+    for column, value in zip(rows, ("broken", "broken.jpg", "mug", "red", "4"), strict=True):
+        rows[column].append(value)
     table = pa.table(rows).replace_schema_metadata({b"packshot_sample": b"1"})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
-    storage.write(storage.join(uri, "products.parquet"), sink.getvalue().to_pybytes())
-    return storage.join(uri, "products.parquet")
+    storage.write(storage.join(uri, name), sink.getvalue().to_pybytes())
+    return storage.join(uri, name)
 
 
 def items(night):
@@ -54,10 +60,27 @@ def items(night):
 
 @pytest.fixture(scope="module")
 def first_night(s3, local_ray):
+    """Planned by a process that died then; another one rendered and published it."""
     s3.create_bucket("nights")
     table = put_catalogue("s3://nights/catalogue")
-    night = Night(table, "s3://nights/out", recipe.parse(GIVEN), max_failed=1.0)
+    night = Night(table, "s3://nights/out", recipe.parse(GIVEN), ONE_PROCESS, max_failed=1.0)
+    plan.commit(run.make_plan(night))
     return night, run.render(night)
+
+
+@pytest.fixture
+def night_after(first_night, bucket):
+    """Makes the next night, with another table of the same pictures, after a copy of the first night's run."""
+    night, outcome = first_night
+    for file in list(storage.list_files(outcome.run_uri)):
+        copied = storage.join(f"s3://{bucket}/out", file.uri.removeprefix(night.output_uri))
+        storage.write(copied, storage.read(file.uri))
+
+    def make(**columns):
+        table = put_catalogue("s3://nights/catalogue", **columns, name=f"{bucket}.parquet")
+        return replace(night, catalogue_uri=table, output_uri=f"s3://{bucket}/out")
+
+    return make
 
 
 def test_every_item_is_accounted_for_and_the_bad_file_has_its_reason(first_night):
@@ -145,45 +168,47 @@ def test_changed_judge_calls_no_model_and_keeps_the_same_pixels(first_night):
     assert after["broken"]["reason"] == "not_an_image"
 
 
-def test_changed_price_alone_publishes_new_values_and_renders_nothing(s3, local_ray):
-    s3.create_bucket("prices")
-    table = put_catalogue("s3://prices/catalogue")
-    night = Night(table, "s3://prices/out", recipe.parse(GIVEN), max_failed=1.0)
-    run.render(night)
-    put_catalogue("s3://prices/catalogue", prices=("9", "2", "3"))
+def test_changed_price_alone_publishes_new_values_and_renders_nothing(night_after):
+    night = night_after(prices=("9", "2", "3"))
 
     outcome = run.render(night)
 
-    assert outcome.counts["rendered"] == 0
+    assert (outcome.run_id, outcome.counts["rendered"]) == (2, 0)
     assert dict(items(night)["k0"]["columns"])["price"] == "9"
 
 
-def test_changed_word_renders_that_item_alone_from_the_mask(s3, local_ray):
-    s3.create_bucket("words")
-    table = put_catalogue("s3://words/catalogue")
-    night = Night(table, "s3://words/out", recipe.parse(GIVEN), max_failed=1.0)
-    run.render(night)
-    painted = next(key for key, item in items(night).items() if item["variant_seeds"])
+def test_changed_word_renders_that_item_alone_from_the_mask(first_night, night_after):
+    painted = next(key for key, item in items(first_night[0]).items() if item["variant_seeds"])
     colours = ["red", "blue", "green"]
     colours[int(painted[1:])] = "black"
-    put_catalogue("s3://words/catalogue", colours=colours)
 
-    made = run.make_plan(night)
+    made = run.make_plan(night_after(colours=colours))
 
     assert made.rows(plan.RENDER)["item_key"].to_pylist() == [painted]
     assert made.rows(plan.RENDER)["start_at"].to_pylist() == ["mask"]
 
 
-def test_unfinished_run_is_taken_up_again(s3, local_ray):
-    s3.create_bucket("unfinished")
-    table = put_catalogue("s3://unfinished/catalogue")
-    night = Night(table, "s3://unfinished/out", recipe.parse(GIVEN), max_failed=1.0, limit=1)
-    committed = plan.commit(run.make_plan(night))
+def test_unfinished_run_is_taken_up_again(first_night):
+    _, outcome = first_night
 
-    outcome = run.render(night)
-
-    assert outcome.run_id == committed.run_id
+    assert outcome.run_id == 1
     assert "taken up" in outcome.notes[0]
+
+
+def test_run_whose_lease_lapsed_publishes_nothing(tmp_path):
+    table = tmp_path / "products.csv"
+    table.write_text("sku,image,category,colour\nk0,0.png,mug,\n")  # no colour: nothing to render
+    night = Night(str(table), str(tmp_path / "out"), recipe.parse(GIVEN), allow_embedded=True)
+    made = plan.commit(run.make_plan(night))
+
+    with pytest.raises(InfrastructureError, match="another process may have taken the run over"):
+        run.publish(night, made, {}, Lease(f"{made.run_uri}/lease/00000001.json", until=time.time()))
+    assert manifest.newest(night.output_uri) is None
+    assert not (tmp_path / "out" / "runs" / "00000001" / "items").exists()
+
+    run.publish(night, made, {}, Lease(f"{made.run_uri}/lease/00000002.json", until=time.time() + 60))
+    with pytest.raises(InfrastructureError, match="another process published run 1 in the meantime"):
+        run.publish(night, made, {}, Lease(f"{made.run_uri}/lease/00000003.json", until=time.time() + 60))
 
 
 def test_plan_is_the_winners_when_two_are_made_at_once(tmp_path):

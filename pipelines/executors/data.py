@@ -20,11 +20,9 @@ from pipelines import storage
 from pipelines.errors import ConfigError, PackshotError
 from pipelines.executors.worker import DEFAULT_MAX_UNEXPECTED, Progress, Worker
 from pipelines.graph import Graph
-from pipelines.placement import Placement, block_rows, check
+from pipelines.placement import CPUS_BESIDE_THE_GROUPS, Placement, block_rows, check, needs
 from pipelines.progress import Meter
 from pipelines.rows import to_table
-
-CPUS_BESIDE_THE_GROUPS = 2  # Ray's own read, write and checkpoint-filter tasks; without them a resumed run hangs
 
 
 @ray.remote(num_cpus=0)
@@ -141,8 +139,7 @@ def preflight(placement: Placement) -> None:
         ConfigError: what is asked, what is there, and what to do.
     """
     there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # ray leaves it bare
-    cpus = sum(group.cpus * group.replicas for group in placement) + CPUS_BESIDE_THE_GROUPS
-    gpus = sum(group.gpus * group.replicas for group in placement)
+    cpus, gpus = needs(placement)
     if gpus > there.get("GPU", 0):
         raise ConfigError(
             f"the placement asks for {gpus:g} GPUs and the cluster has {there.get('GPU', 0):g}; "

@@ -76,7 +76,7 @@ class PainterLearner:
     ema_decay = 0.999
     autocast = True
 
-    def __init__(self, examples: Examples, latents: Latents, batch: int = 24) -> None:
+    def __init__(self, examples: Examples, latents: Latents, batch: int = 16) -> None:
         self.examples = examples
         self.latents = latents
         self.batch = batch

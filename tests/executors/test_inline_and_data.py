@@ -23,6 +23,7 @@ TWO_GROUPS = (
     Group(("read", "detect", "segment", "mask"), batch_size=4),
     Group(("paint", "compose", "score", "judge", "deliver"), batch_size=2),
 )
+ONE_PROCESS = (replace(LOCAL[0], replicas=1),)
 TIMES = {"seconds"}
 
 
@@ -85,12 +86,19 @@ def test_batch_size_changes_no_pixel(tmp_path, batch_size):
     assert set(np.concatenate(together["changed_outside"].to_pylist()).tolist()) == {0, None}
 
 
-def test_inline_and_ray_data_give_equal_rows_and_pixels_in_any_placement(tmp_path, local_ray):
-    recipe, rows = some_rows(tmp_path, poisoned={5})
-    graph = a_graph(recipe, Store(str(tmp_path / "out")))
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, local_ray):
+    """A run of eight rows, of which one broke, in two processes: its graph, rows, folder and table."""
+    folder = tmp_path_factory.mktemp("finished")
+    recipe, rows = some_rows(folder, poisoned={5})
+    graph = a_graph(recipe, Store(str(folder / "out")))
+    return graph, rows, folder / "run", run_on_ray(graph, rows, LOCAL, folder / "run")
+
+
+def test_inline_and_ray_data_give_equal_rows_and_pixels_in_any_placement(tmp_path, finished):
+    graph, rows, _, one_group = finished
 
     here = to_table(inline.run(graph, rows), graph.manifest_schema())
-    one_group = run_on_ray(graph, rows, LOCAL, tmp_path / "one")
     two_groups = run_on_ray(graph, rows, TWO_GROUPS, tmp_path / "two")
 
     # tracebacks name other callers; everything else is equal
@@ -112,18 +120,16 @@ def test_column_without_any_value_keeps_its_type(tmp_path, local_ray):
     assert nothing["reason"].to_pylist() == ["nothing_found", "nothing_found"]
 
 
-def test_run_that_was_finished_does_nothing_again(tmp_path, local_ray):
-    recipe, rows = some_rows(tmp_path, count=4)
-    graph = a_graph(recipe, Store(str(tmp_path / "out")))
-    first = run_on_ray(graph, rows, LOCAL, tmp_path / "run")
+def test_run_that_was_finished_does_nothing_again(finished):
     from pipelines.executors import data
 
-    ledger = data.Ledger.remote(4, [])
-    run = tmp_path / "run"
-    data.run(graph, LOCAL, str(run / "rows.parquet"), str(run / "parts"), str(run / "checkpoint"), ledger)
+    graph, rows, run, first = finished
+    ledger = data.Ledger.remote(len(rows), [])
+
+    data.run(graph, ONE_PROCESS, str(run / "rows.parquet"), str(run / "parts"), str(run / "checkpoint"), ledger)
 
     again = [pq.read_table(path) for path in sorted((run / "parts").glob("*.parquet"))]
-    assert sum(len(table) for table in again) == len(first) == 4
+    assert sum(len(table) for table in again) == len(first) == len(rows)
 
 
 def test_more_unexpected_failures_than_allowed_stop_the_run(tmp_path, local_ray):
@@ -133,7 +139,7 @@ def test_more_unexpected_failures_than_allowed_stop_the_run(tmp_path, local_ray)
     with pytest.raises(TooManyUnexpected, match="`max_unexpected` allows 2"):
         inline.run(graph, rows, max_unexpected=2)
     with pytest.raises(TooManyUnexpected, match="`max_unexpected` allows 2"):
-        run_on_ray(graph, rows, LOCAL, tmp_path / "stopped", max_unexpected=2)
+        run_on_ray(graph, rows, ONE_PROCESS, tmp_path / "stopped", max_unexpected=2)
     assert [row["status"] for row in inline.run(graph, rows, max_unexpected=3)] == [FAILED] * 3 + [OK]
 
 
@@ -142,9 +148,9 @@ def test_gpus_that_are_not_there_are_refused_before_anything_waits(tmp_path, loc
     graph = a_graph(recipe)
 
     with pytest.raises(ConfigError, match="asks for 1 GPUs and the cluster has 0"):
-        run_on_ray(graph, rows, (replace(LOCAL[0], gpus=1),), tmp_path / "gpu")
+        run_on_ray(graph, rows, (replace(ONE_PROCESS[0], gpus=1),), tmp_path / "gpu")
     with pytest.raises(ConfigError, match="would hang"):
-        run_on_ray(graph, rows, (replace(LOCAL[0], cpus=64),), tmp_path / "cpu")
+        run_on_ray(graph, rows, (replace(ONE_PROCESS[0], cpus=64),), tmp_path / "cpu")
 
 
 def test_worker_runs_its_own_nodes_only(tmp_path):

@@ -10,6 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from jobs.cli import app
+from pipelines.evaluation.embedded import BARS
 from pipelines.pixels.images import encode
 
 RECIPE = {"name": "r", "models": "embedded", "prompts": {"find": "{category}", "paint": "a {colour} {category}"}}
@@ -101,6 +102,20 @@ def test_limit_renders_so_many_and_leaves_the_rest_pending(folder):
     _, out, _ = packshot(*plan_of(folder, "--allow-embedded", "--json", "--limit", 1))
 
     assert json.loads(out)["counts"] == {"planned": 2, "keep": 0, "render": 1, "pending": 1, "from_detect": 1}
+
+
+def test_plan_tells_what_the_run_will_take_and_what_nobody_can_know(folder):
+    size = sum((folder / f"{name}.png").stat().st_size for name in ("a", "b"))
+
+    _, out, _ = packshot(*plan_of(folder, "--allow-embedded", "--json", "--placement", "gpu"))
+    _, text, _ = packshot(*plan_of(folder, "--allow-embedded", "--placement", "gpu"))
+
+    told = json.loads(out)
+    assert (told["bytes_to_read"], told["not_listed"], told["expected_s"]) == (size, 0, None)
+    assert (told["cpus"], told["gpus"]) == (8, 1)
+    assert "to read: 0.0 MB" in text
+    assert "time: unknown" in text
+    assert "asks for 8 CPUs (2 of them for Ray's own reads and writes) and 1 GPUs at once" in text
 
 
 def test_bucket_that_does_not_exist_or_refuses_is_told_plainly(folder, s3, monkeypatch):
@@ -235,3 +250,29 @@ def test_try_of_a_file_that_is_no_picture_gives_its_reason(tmp_path):
 
     assert code == 1
     assert "The file is not a picture." in out
+
+
+def test_evaluation_prints_every_figure_beside_its_bar(tmp_path):
+    code, out, _ = packshot("evaluate", "embedded", "--json", "--scenes", 2, "--sheet", tmp_path / "sheet.png")
+
+    told = json.loads(out)
+    figures = {figure["what"]: figure for figure in told["figures"]}
+    assert code == 0
+    assert told["world"] == "sample"
+    assert figures["named product found, IoU >= 0.5"]["bar"] == 0.95
+    assert figures["one variant at default steps, one process, s"]["value"] > 0
+    assert figures["repaint: asked colour seen"]["n"] == 1
+    assert (tmp_path / "sheet.png").is_file()
+    needs_judge = {"pattern", "category", "negative", "background"}
+    assert ("repaint: asked pattern seen" in figures) != any("`judge`" in note for note in told["notes"])
+    missing = {name for name in BARS if name not in figures}
+    assert all(any(word in name for word in needs_judge) for name in missing)
+
+
+def test_evaluation_of_a_folder_without_models_says_what_it_left_out(tmp_path):
+    code, out, _ = packshot("evaluate", "embedded", tmp_path, "--json", "--scenes", 1)
+
+    told = json.loads(out)
+    assert code == 0
+    assert [figure["what"] for figure in told["figures"]] == ["size of all weights on disk, MB"]
+    assert sum("left out what needs" in note for note in told["notes"]) == 5

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 from fastapi.testclient import TestClient
 
-from pipelines.errors import ConfigError, PackshotError
+from pipelines.errors import ConfigError, InfrastructureError, PackshotError
 from pipelines.graph import Graph, build
 from pipelines.pixels.images import encode
 from pipelines.recipe import Recipe
@@ -26,8 +26,9 @@ FORM: dict[str, Any] = {"find": "a cup", "prompt": "a red cup"}
 
 
 class Refusing:
-    """A stage that cannot be built."""
+    """A stage that cannot be built, since its settings do not go together."""
 
+    error: ClassVar[Exception] = ConfigError("these settings do not go together")
     reads: ClassVar[dict[str, pa.DataType]] = {}
     adds: ClassVar[dict[str, pa.DataType]] = {
         **Detect.adds,
@@ -37,14 +38,26 @@ class Refusing:
     pixels_version = 1
 
     def __init__(self, settings: object, **given: object) -> None:
-        raise ConfigError("these settings do not go together")
+        raise self.error
 
 
-def a_picky_graph(recipe: Recipe) -> Graph:
-    """The fakes' graph, but paint refuses 7 steps, and detect a score of 0.77."""
+class Broken(Refusing):
+    """A stage that cannot be built, since it has a bug."""
+
+    error = ValueError("no such sampler")
+
+
+class Lost(Refusing):
+    """A stage that cannot be built, since its weights are not there."""
+
+    error = InfrastructureError("the weights are gone")
+
+
+def a_picky_graph(recipe: Recipe, stage: type = Refusing) -> Graph:
+    """The fakes' graph, but where paint has 7 steps, or detect a score of 0.77, this stage is in its place."""
     refusing = {"paint": recipe.paint.steps == 7, "detect": recipe.detect.min_score == 0.77}
     nodes = a_graph(recipe).nodes
-    return Graph(tuple(replace(node, stage=Refusing) if refusing.get(node.name) else node for node in nodes))
+    return Graph(tuple(replace(node, stage=stage) if refusing.get(node.name) else node for node in nodes))
 
 
 class Rendering:

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 import pyarrow as pa
+import pytest
 
 from pipelines import catalogue
-from pipelines.errors import ConfigError, InfrastructureError
+from pipelines.errors import ConfigError, InfrastructureError, PackshotError
 from pipelines.executors import inline
 from pipelines.graph import Graph
 from pipelines.pixels.images import encode
@@ -17,7 +18,7 @@ from pipelines.recipe import Recipe
 from pipelines.rows import Row
 from serve.executor import Nodes, online
 from tests.fakes import POISON, a_graph, a_picture, a_recipe
-from tests.serve.clients import a_picky_graph
+from tests.serve.clients import Broken, Lost, Refusing, a_picky_graph
 
 
 def some_rows(recipe: Recipe, count: int = 4, first_seed: int = 0) -> list[Row]:
@@ -79,33 +80,22 @@ def test_a_row_that_breaks_a_stage_fails_alone(tmp_path: Path) -> None:
     assert [row["status"] for row in done] == ["ok"] * 3 + ["failed"] + ["ok"] * 4  # type: ignore[index]
 
 
-def test_a_recipe_whose_stage_cannot_be_built_does_not_fail_its_neighbours(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("stage", "answer"),
+    [
+        (Broken, ("failed", "unexpected")),
+        (Lost, InfrastructureError),
+        (Refusing, ConfigError),  # settings that do not go together: the request's error, and no bug
+    ],
+)
+def test_a_stage_that_cannot_be_built_is_its_own_recipe_s_matter(tmp_path: Path, stage: type, answer: object) -> None:
     good, bad = a_recipe(tmp_path), a_recipe(tmp_path, paint={"steps": 7})
 
-    def graph_of(recipe: Recipe) -> Graph:
-        nodes = a_graph(recipe).nodes
-        broken = [replace(node, stage=_Unbuildable) if node.name == "paint" else node for node in nodes]
-        return Graph(tuple(broken if recipe.paint.steps == 7 else nodes))
-
     (row,) = some_rows(good, 1)
-    done = Nodes(LOCAL[0].nodes, graph_of)([(row, good), (row, bad)])
+    done = Nodes(LOCAL[0].nodes, partial(a_picky_graph, stage=stage))([(row, bad), (row, good), (row, bad)])
 
-    assert [(row["status"], row["reason"]) for row in done] == [("ok", None), ("failed", "unexpected")]  # type: ignore[index]
-
-
-def test_lost_weights_are_an_error_and_no_row_of_that_recipe_alone(tmp_path: Path) -> None:
-    good, bad = a_recipe(tmp_path), a_recipe(tmp_path, paint={"steps": 7})
-
-    def graph_of(recipe: Recipe) -> Graph:
-        nodes = a_graph(recipe).nodes
-        lost = [replace(node, stage=_Lost) if node.name == "paint" else node for node in nodes]
-        return Graph(tuple(lost if recipe.paint.steps == 7 else nodes))
-
-    (row,) = some_rows(good, 1)
-    done = Nodes(LOCAL[0].nodes, graph_of)([(row, bad), (row, good)])
-
-    assert isinstance(done[0], InfrastructureError)
-    assert done[1]["status"] == "ok"  # type: ignore[index]
+    answers = [type(one) if isinstance(one, PackshotError) else (one["status"], one["reason"]) for one in done]
+    assert answers == [answer, ("ok", None), answer]
 
 
 def test_between_groups_travels_what_later_nodes_read(tmp_path: Path) -> None:
@@ -131,16 +121,6 @@ def test_by_day_read_and_deliver_join_their_neighbours(tmp_path: Path) -> None:
     check(online(GPU), a_graph(a_recipe(tmp_path)))
 
 
-def test_settings_that_do_not_go_together_are_the_request_s_error_and_no_bug(tmp_path: Path) -> None:
-    good, bad = a_recipe(tmp_path), a_recipe(tmp_path, paint={"steps": 7})
-
-    (row,) = some_rows(good, 1)
-    done = Nodes(LOCAL[0].nodes, a_picky_graph)([(row, bad), (row, good), (row, bad)])
-
-    assert [type(one) for one in (done[0], done[2])] == [ConfigError, ConfigError]
-    assert done[1]["status"] == "ok"  # type: ignore[index]
-
-
 class _Watched:
     """A stage's class that notes how many rows each call had."""
 
@@ -162,20 +142,3 @@ class _Watched:
             return made(rows)
 
         return call
-
-
-class _Unbuildable:
-    reads: ClassVar[dict[str, pa.DataType]] = {}
-    adds: ClassVar[dict[str, pa.DataType]] = {
-        "variant_seeds": pa.list_(pa.int64()),
-        "variant_crops": pa.list_(pa.large_binary()),
-    }
-    pixels_version = 1
-
-    def __init__(self, settings: object, **given: object) -> None:
-        raise ValueError("no such sampler")
-
-
-class _Lost(_Unbuildable):
-    def __init__(self, settings: object, **given: object) -> None:
-        raise InfrastructureError("the weights are gone")

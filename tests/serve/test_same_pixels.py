@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -41,7 +42,9 @@ def url(local_ray: None) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    yield server.start(with_hashes([eight_recipe()]), LOCAL, port=port, blocking=False)
+    # One replica: two would load the models twice, and what two processes change Ray Data's test shows.
+    placement = (replace(LOCAL[0], replicas=1),)
+    yield server.start(with_hashes([eight_recipe()]), placement, port=port, blocking=False)
     serve.shutdown()
 
 
