@@ -24,6 +24,8 @@ from pipelines.placement import CPUS_BESIDE_THE_GROUPS, Placement, block_rows, c
 from pipelines.progress import Meter
 from pipelines.rows import to_table
 
+logger = logging.getLogger(__name__)
+
 
 @ray.remote(num_cpus=0)
 class Ledger:
@@ -133,7 +135,7 @@ def run(
 
 
 def preflight(placement: Placement) -> None:
-    """Refuse what would wait for ever: more CPUs or GPUs than the cluster has.
+    """Refuse what would wait for ever: more CPUs or GPUs than the cluster has; say so where others hold what is needed.
 
     Raises:
         ConfigError: what is asked, what is there, and what to do.
@@ -149,6 +151,13 @@ def preflight(placement: Placement) -> None:
         raise ConfigError(
             f"the placement needs {cpus:g} CPUs ({CPUS_BESIDE_THE_GROUPS} of them for Ray's own reads and writes); the "
             f"cluster has {there.get('CPU', 0):g} and would hang; add nodes, or start Ray with more `--num-cpus`"
+        )
+    free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]  # ray leaves it bare
+    if cpus > free.get("CPU", 0) or gpus > free.get("GPU", 0):
+        logger.warning(
+            "the placement needs %g CPUs and %g GPUs, and %g and %g are free: the run waits until other jobs or servers "
+            "of this cluster give theirs back",
+            *(cpus, gpus, free.get("CPU", 0), free.get("GPU", 0)),
         )
 
 

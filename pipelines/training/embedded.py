@@ -1,12 +1,14 @@
 """Train and export the models that ship with the package.
 
 Every part trains within a budget of minutes, goes on from its own checkpoint, and is exported at each checkpoint, so
-that a training that is stopped leaves a usable model. `decoder` and `painter` need a finished `vae`.
+that a training that is stopped leaves a usable model. `painter` needs a finished `vae`.
 """
 
 import argparse
+import json
 import logging
 import shutil
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -23,15 +25,14 @@ from pipelines.training.encoder import EncoderLearner, export_encoder
 from pipelines.training.examples import SCENES_ALONE, Examples, render_examples
 from pipelines.training.judge import JudgeLearner, export_judge
 from pipelines.training.latents import encode_latents
-from pipelines.training.loop import Learner, begin_with
+from pipelines.training.loop import SEED, Learner, begin_with, progress_of
 from pipelines.training.loop import train as run
 from pipelines.training.painter import PainterLearner, export_painter
 from pipelines.training.segmenter import SegmenterLearner, export_segmenter
-from pipelines.training.vae import DecoderLearner, VaeLearner, export_vae
+from pipelines.training.vae import VaeLearner, export_vae
 
 DEFAULT_MINUTES: Final = {
-    "vae": 22.0,
-    "decoder": 15.0,
+    "vae": 14.0,
     "detector": 60.0,
     "segmenter": 30.0,
     "encoder": 12.0,
@@ -59,7 +60,7 @@ def train(
     begin with the weights that ship, as far as they fit.
 
     Args:
-        parts: of `vae`, `decoder` (refines it), `detector`, `segmenter`, `encoder`, `judge`, `painter`; or `all`.
+        parts: of `vae`, `detector`, `segmenter`, `encoder`, `judge`, `painter`; or `all`.
         work_dir: keeps the rendered examples, checkpoints and loss curves; training goes on from what is there.
         minutes: the budget of each part, over all its runs; None for its default.
         out_dir: where the weights go.
@@ -88,10 +89,15 @@ def train(
 
 
 def export(part: str, work_dir: Path, out_dir: Path = EMBEDDED_DIR) -> None:
-    """Write a part's averaged weights in fp16 from its checkpoint; the autoencoder goes into the painter's folder."""
+    """Write a part's averaged weights in fp16 from its checkpoint, and into `training.json` what made them.
+
+    The autoencoder goes into the painter's folder.
+    """
     examples = Examples(work_dir / "examples")
-    if part in ("vae", "decoder"):
-        export_vae(examples, work_dir / part, work_dir / "vae" / "export")
+    out_dir.mkdir(parents=True, exist_ok=True)
+    _note(part, work_dir, out_dir / "training.json")
+    if part == "vae":
+        export_vae(examples, work_dir / "vae", work_dir / "vae" / "export")
         if (out_dir / "painter").exists():
             shutil.copytree(work_dir / "vae" / "export", out_dir / "painter" / "vae", dirs_exist_ok=True)
     elif part == "painter":
@@ -106,11 +112,32 @@ def export(part: str, work_dir: Path, out_dir: Path = EMBEDDED_DIR) -> None:
         export_judge(work_dir / "judge", out_dir / "judge")
 
 
+def _note(part: str, work_dir: Path, path: Path) -> None:
+    notes = json.loads(path.read_text()) if path.exists() else {}
+    settings = {name: value for name, value in vars(_KINDS[part]).items() if isinstance(value, int | float | str)}
+    notes[part] = {
+        **progress_of(work_dir / part),
+        "settings": {name: value for name, value in settings.items() if not name.startswith("__")},
+        "seed": SEED,
+        "revision": _revision(),
+    }
+    path.write_text(json.dumps(notes, indent=2, sort_keys=True) + "\n")
+
+
+def _revision() -> str:
+    """The source's git revision; empty where it is no checkout, or there is no git."""
+    try:
+        return subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
 def _painter(examples: Examples, work_dir: Path) -> Learner:
     load: Any = AutoencoderKL.from_pretrained
     vae = load(work_dir / "vae" / "export", dtype=torch.float32).eval().to(memory_format=torch.channels_last)
-    begun = (work_dir / "painter" / "checkpoint.pt").exists()  # one that is taken up again keeps to its latents
-    return PainterLearner(examples, encode_latents(examples, vae, work_dir / "latents", 0 if begun else LATENT_MINUTES))
+    return PainterLearner(examples, encode_latents(examples, vae, work_dir / "latents", LATENT_MINUTES))
 
 
 def _scenes_to_detect(examples: Examples, work_dir: Path) -> Examples:
@@ -118,9 +145,16 @@ def _scenes_to_detect(examples: Examples, work_dir: Path) -> Examples:
     return render_examples(work_dir / "scenes", count, names=SCENES_ALONE)
 
 
+_KINDS: Final[dict[str, type[Learner]]] = {
+    "vae": VaeLearner,
+    "detector": DetectorLearner,
+    "segmenter": SegmenterLearner,
+    "encoder": EncoderLearner,
+    "judge": JudgeLearner,
+    "painter": PainterLearner,
+}
 _LEARNERS: Final[dict[str, Callable[[Examples, Path], Learner]]] = {
     "vae": lambda examples, _: VaeLearner(examples),
-    "decoder": lambda examples, work_dir: DecoderLearner(examples, work_dir / "vae"),
     "detector": lambda examples, work_dir: DetectorLearner(_scenes_to_detect(examples, work_dir)),
     "segmenter": lambda examples, _: SegmenterLearner(examples),
     "encoder": lambda examples, _: EncoderLearner(examples),

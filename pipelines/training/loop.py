@@ -104,6 +104,13 @@ def train(
     return step
 
 
+def progress_of(folder: Path) -> dict[str, float]:
+    """How long the training in a folder has gone: its steps, its minutes, and the mean of its last hundred losses."""
+    saved = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
+    loss = float(np.mean(saved["losses"][-100:]))
+    return {"steps": saved["step"], "minutes": round(saved["seconds"] / 60, 1), "loss": round(loss, 4)}
+
+
 @torch.no_grad()
 def begin_with(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Copy what fits into a model of the same kind; a table that has grown keeps its new rows as they are.

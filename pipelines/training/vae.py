@@ -70,18 +70,6 @@ class VaeLearner:
         return _reconstruction_loss(self.vae.decode(latents).sample.float() - pictures) + KL_WEIGHT * divergence
 
 
-class DecoderLearner(VaeLearner):
-    """Sharpen the decoder of a finished autoencoder; the encoder stays, and with it every latent that was cached."""
-
-    learning_rate = 7e-4
-
-    def __init__(self, examples: Examples, vae_folder: Path, batch: int = 8) -> None:
-        super().__init__(examples, batch)
-        load_ema(vae_folder, self.models)
-        for part in (self.vae.encoder, self.vae.quant_conv):
-            part.requires_grad_(False)
-
-
 def as_input(pictures: NDArray[np.uint8]) -> Tensor:
     """(N, H, W, 3) of 0 to 255 -> (N, 3, H, W) of -1 to 1, channels last, on the device."""
     tensor = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).to(device())

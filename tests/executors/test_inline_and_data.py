@@ -153,6 +153,19 @@ def test_gpus_that_are_not_there_are_refused_before_anything_waits(tmp_path, loc
         run_on_ray(graph, rows, (replace(ONE_PROCESS[0], cpus=64),), tmp_path / "cpu")
 
 
+def test_a_run_that_has_to_wait_for_others_says_so(local_ray, caplog):
+    import ray
+
+    from pipelines.executors.data import preflight
+
+    others = ray.util.placement_group([{"CPU": ray.cluster_resources()["CPU"] - 1}])
+    ray.get(others.ready())
+    preflight(ONE_PROCESS)
+    ray.util.remove_placement_group(others)
+
+    assert "are free: the run waits until other jobs" in caplog.text
+
+
 def test_worker_runs_its_own_nodes_only(tmp_path):
     recipe, rows = some_rows(tmp_path, count=2)
 

@@ -406,5 +406,7 @@ def test_a_picture_that_is_not_kept_takes_no_others_place(monkeypatch):
     monkeypatch.setattr(images, "_recent", recent)
     encoded = encode(RGB, "png")
 
-    assert (decode(encoded, keep=False).rgb == RGB).all() and not recent.pictures
-    assert decode(encoded) is decode(encoded) and len(recent.pictures) == 1
+    assert (decode(encoded, keep=False).rgb == RGB).all()
+    assert not recent.pictures
+    assert decode(encoded) is decode(encoded)
+    assert len(recent.pictures) == 1
