@@ -155,8 +155,8 @@ def preflight(placement: Placement) -> None:
     free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]  # ray leaves it bare
     if cpus > free.get("CPU", 0) or gpus > free.get("GPU", 0):
         logger.warning(
-            "the placement needs %g CPUs and %g GPUs, and %g and %g are free: the run waits until other jobs or servers "
-            "of this cluster give theirs back",
+            "the placement needs %g CPUs and %g GPUs, and %g and %g are free: the run waits until other jobs or "
+            "servers of this cluster give theirs back",
             *(cpus, gpus, free.get("CPU", 0), free.get("GPU", 0)),
         )
 

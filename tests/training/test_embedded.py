@@ -1,11 +1,13 @@
 """Trainers, for two steps each: they learn something, save, and go on where they stopped."""
 
+import json
+
 import pytest
 import torch
 from diffusers import AutoencoderKL
 
 from pipelines.training.detector import DetectorLearner
-from pipelines.training.embedded import train
+from pipelines.training.embedded import export, train
 from pipelines.training.encoder import EncoderLearner
 from pipelines.training.examples import Examples, render_examples
 from pipelines.training.judge import JudgeLearner
@@ -66,6 +68,17 @@ def test_a_trainer_saves_and_goes_on_from_its_own_checkpoint(name, work, tmp_pat
     saved = torch.load(folder / "checkpoint.pt", weights_only=True)
     assert saved["step"] == len(saved["losses"]) == 3
     assert (folder / "loss.png").stat().st_size > 0
+
+
+def test_what_made_the_weights_is_noted_beside_them(work, tmp_path):
+    run(EncoderLearner(Examples(work / "examples"), batch=4), work / "encoder", minutes=5, max_steps=1)
+
+    export("encoder", work, tmp_path)
+
+    noted = json.loads((tmp_path / "training.json").read_text())["encoder"]
+    assert noted["steps"] == 1
+    assert noted["settings"]["learning_rate"] == EncoderLearner.learning_rate
+    assert (tmp_path / "encoder" / "model.safetensors").exists()
 
 
 def test_a_broken_run_and_an_unbroken_one_learn_the_same(work, tmp_path):
