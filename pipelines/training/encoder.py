@@ -19,7 +19,7 @@ from pipelines.training.words import MAX_TOKENS, painter_tokenizer
 
 PIXEL_MEAN: Final = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_STD: Final = (0.26862954, 0.26130258, 0.27577711)
-CONTEXT_SHARE: Final = 0.1
+WORN_IN_CONTEXT, OTHERS_IN_CONTEXT = 0.1, 0.45  # reference pictures are whole, and mostly of a product alone
 EVERY_LOOK: Final = [
     (pattern, colour, category) for pattern in PATTERNS for colour in COLOURS for category in CATEGORIES
 ]
@@ -87,7 +87,8 @@ class EncoderLearner:
     def _pictures(self, objects: list[Example], rng: np.random.Generator) -> np.ndarray:
         rows = np.array([one.crop for one in objects])
         pictures = self.examples.arrays["alone"][rows].astype(np.float32)
-        for number in np.flatnonzero(rng.random(len(rows)) < CONTEXT_SHARE):
+        in_context = np.where([one.worn for one in objects], WORN_IN_CONTEXT, OTHERS_IN_CONTEXT)
+        for number in np.flatnonzero(rng.random(len(rows)) < in_context):
             around = Image.fromarray(self.examples.arrays["crops"][rows[number]])
             pictures[number] = np.asarray(around.reduce(2))
         flip = rng.random(len(rows)) < 0.5
