@@ -153,14 +153,14 @@ def _phrases(objects: list[Example], rng: np.random.Generator) -> list[tuple[str
     here = [number for number, one in enumerate(objects) if one.category not in too_small]
     away = [name for name in CATEGORIES if name not in {one.category for one in objects}]
     placed = [pair for pair in relations(objects) if pair[1] in here]
-    count = 1 if rng.random() < 0.25 else int(rng.integers(2, 9))
+    count = 1 if rng.random() < 0.5 else int(rng.integers(2, 9))
     phrases: dict[str, list[int]] = {}
     for _ in range(count):
         kind = rng.random()
         if placed and kind < 0.3:
             phrase, meant = placed[rng.integers(len(placed))]
             phrases[phrase] = [meant]
-        elif here and kind < 0.7:
+        elif here and kind < 0.6:
             one = objects[here[rng.integers(len(here))]]
             colour = one.colour if rng.random() < 0.8 else str(rng.choice(list(COLOURS)))
             phrase = detector_phrase(one.category, colour, one.pattern, rng)

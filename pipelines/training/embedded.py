@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from diffusers import AutoencoderKL
-from safetensors.torch import load_file
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor
-from transformers import CLIPModel, GroundingDinoForObjectDetection
+from transformers import CLIPModel, CLIPTextModel, GroundingDinoForObjectDetection
 
 import pipelines.embedded
+from pipelines.models.sam import load_network as load_segmenter
 from pipelines.training.detector import DetectorLearner, export_detector
 from pipelines.training.encoder import EncoderLearner, export_encoder
 from pipelines.training.examples import SCENES_ALONE, Examples, render_examples
@@ -32,7 +32,7 @@ from pipelines.training.segmenter import SegmenterLearner, export_segmenter
 from pipelines.training.vae import VaeLearner, export_vae
 
 DEFAULT_MINUTES: Final = {
-    "vae": 14.0,
+    "vae": 45.0,
     "detector": 60.0,
     "segmenter": 30.0,
     "encoder": 12.0,
@@ -56,8 +56,7 @@ def train(
 ) -> None:
     """Train parts in turn and export each.
 
-    A training goes on from its checkpoint in the work folder; without one the detector, the segmenter and the encoder
-    begin with the weights that ship, as far as they fit.
+    A training goes on from its checkpoint in the work folder, or else from the weights that ship, as far as they fit.
 
     Args:
         parts: of `vae`, `detector`, `segmenter`, `encoder`, `judge`, `painter`; or `all`.
@@ -78,8 +77,9 @@ def train(
     examples = render_examples(work_dir / "examples", scenes)
     for name in names:
         learner = _LEARNERS[name](examples, work_dir)
-        if not (work_dir / name / "checkpoint.pt").exists() and name in _EARLIER and (EMBEDDED_DIR / name).exists():
-            begin_with(learner.models[name], _EARLIER[name](EMBEDDED_DIR / name))
+        if not (work_dir / name / "checkpoint.pt").exists():
+            for module, weights in shipped_weights(name).items():
+                begin_with(learner.models[module], weights)
 
         def on_save(name: str = name) -> None:
             export(name, work_dir, out_dir)
@@ -163,15 +163,25 @@ _LEARNERS: Final[dict[str, Callable[[Examples, Path], Learner]]] = {
 }
 
 
-def _of_transformers(kind: Any) -> Callable[[Path], Mapping[str, Tensor]]:
-    return lambda folder: kind.from_pretrained(folder, dtype=torch.float32).state_dict()
-
-
-_EARLIER: Final[dict[str, Callable[[Path], Mapping[str, Tensor]]]] = {
-    "detector": _of_transformers(GroundingDinoForObjectDetection),
-    "segmenter": lambda folder: load_file(folder / "model.safetensors"),
-    "encoder": _of_transformers(CLIPModel),
-}
+def shipped_weights(part: str) -> dict[str, Mapping[str, Tensor]]:
+    """The weights of a part that ship, for each of its modules; none where it does not ship, and for the judge."""
+    folder = EMBEDDED_DIR / ("painter" if part == "vae" else part)
+    if not folder.exists():
+        return {}
+    if part == "segmenter":
+        return {part: load_segmenter(folder).state_dict()}
+    kinds: dict[str, tuple[Any, Path]] = {
+        "vae": (AutoencoderKL, folder / "vae"),
+        "unet": (UNet2DConditionModel, folder / "unet"),
+        "text_encoder": (CLIPTextModel, folder / "text_encoder"),
+        "detector": (GroundingDinoForObjectDetection, folder),
+        "encoder": (CLIPModel, folder),
+    }
+    modules = {"painter": ("unet", "text_encoder"), "judge": ()}.get(part, (part,))
+    found = {
+        name: kind.from_pretrained(at, dtype=torch.float32) for name, (kind, at) in kinds.items() if name in modules
+    }
+    return {name: module.state_dict() for name, module in found.items()}
 
 
 def main() -> None:

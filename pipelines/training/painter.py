@@ -30,12 +30,12 @@ UNET: Final = {
     "in_channels": 9,
     "out_channels": 4,
     "layers_per_block": 1,
-    "block_out_channels": (32, 64, 128, 192),
-    "down_block_types": ("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    "block_out_channels": (64, 128, 192),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
     "cross_attention_dim": 128,
     "attention_head_dim": 4,  # the number of heads, in spite of its name
-    "norm_num_groups": 8,
+    "norm_num_groups": 16,
 }
 SCHEDULE: Final = {
     "num_train_timesteps": STEPS,
@@ -76,7 +76,7 @@ class PainterLearner:
     ema_decay = 0.999
     autocast = True
 
-    def __init__(self, examples: Examples, latents: Latents, batch: int = 16) -> None:
+    def __init__(self, examples: Examples, latents: Latents, batch: int = 24) -> None:
         self.examples = examples
         self.latents = latents
         self.batch = batch
