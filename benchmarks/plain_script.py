@@ -53,16 +53,17 @@ def main(jobs_file: Path, out: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED / "encoder")
     image_processor = CLIPImageProcessor.from_pretrained(EMBEDDED / "encoder")
 
+    side = processor.image_processor.size["height"]
     for job in given["jobs"]:
         image = np.asarray(Image.open(job["image"]).convert("RGB"))
-        square, scale = letterbox(image, 128)
+        square, scale = letterbox(image, side)
         inputs = processor(images=Image.fromarray(square), text=f"{job['category']} .", return_tensors="pt")
         found = processor.post_process_grounded_object_detection(
             detector(**inputs),
             inputs["input_ids"],
             threshold=given["min_score"],
             text_threshold=0.25,
-            target_sizes=[(128, 128)],
+            target_sizes=[(side, side)],
         )[0]
         if not len(found["boxes"]):
             continue
