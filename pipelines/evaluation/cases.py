@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,8 +10,7 @@ import numpy as np
 
 from pipelines.pixels.images import encode
 from pipelines.rows import Row
-from pipelines.sample.scenes import HELD_OUT_SEED, Scene, SceneObject, scene
-from pipelines.training.examples import example_size
+from pipelines.sample.scenes import HELD_OUT_SEED, Scene, SceneObject, example_size, scene
 
 MIN_SHARE: Final = 0.008
 
@@ -83,6 +82,12 @@ def lonely_products(count: int, min_share: float) -> Iterator[Case]:
             found += 1
         if found == count:
             return
+
+
+def another(names: Iterable[str], taken: str, number: int) -> str:
+    """One of the names that is not the one taken, in turn by a number."""
+    free = [name for name in names if name != taken]
+    return free[number % len(free)]
 
 
 def _is_alone(thing: SceneObject, held: Held) -> bool:

@@ -12,9 +12,9 @@ from pipelines.evaluation.overlap import box_iou
 from pipelines.evaluation.through import Through
 from pipelines.recipe import Recipe
 from pipelines.rows import Row
+from pipelines.sample.phrases import relations
 from pipelines.sample.scenes import SceneObject
 from pipelines.sample.shapes import CATEGORIES
-from pipelines.training.words import relations
 
 MIN_IOU: Final = 0.5
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.evaluation.cases import Case, Held, products, shuffled
+from pipelines.evaluation.cases import Case, Held, another, products, shuffled
 from pipelines.evaluation.figures import Figure, share
 from pipelines.evaluation.resampled import auc, over_cases
 from pipelines.models import RGB, Encoder
@@ -44,8 +44,8 @@ def measure_likeness(recipe: Recipe, scenes: list[Held]) -> dict[str, Figure]:
 def look_alike(thing: SceneObject, number: int) -> SceneObject:
     """The same category and cloth in another colour or, every second time, in another pattern."""
     if number % 2:
-        return replace(thing, colour=_other(tuple(COLOURS), thing.colour, number // 2))
-    return replace(thing, pattern=_other(PATTERNS, thing.pattern, number // 2))
+        return replace(thing, colour=another(COLOURS, thing.colour, number // 2))
+    return replace(thing, pattern=another(PATTERNS, thing.pattern, number // 2))
 
 
 def _captions_right(encoder: Encoder, cases: list[Case], anchors: NDArray[np.float32]) -> list[bool]:
@@ -83,8 +83,3 @@ def _auc(encoder: Encoder, anchors: NDArray[np.float32], pairs: list[tuple[RGB, 
     same = encoder.embed_images([one for one, _ in pairs])
     other = encoder.embed_images([one for _, one in pairs])
     return over_cases((anchors * same).sum(1).tolist(), (anchors * other).sum(1).tolist(), auc)
-
-
-def _other(names: tuple[str, ...], taken: str, number: int) -> str:
-    free = [name for name in names if name != taken]
-    return free[number % len(free)]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.evaluation.cases import Case, Held, lonely_products
+from pipelines.evaluation.cases import Case, Held, another, lonely_products
 from pipelines.evaluation.judge import boxed
 from pipelines.evaluation.painting import Order
 from pipelines.pixels.masks import diagonal_px
@@ -29,8 +29,8 @@ def products_anew(recipe: Recipe, cases: Iterable[Case]) -> list[Order]:
     for number, case in enumerate(cases):
         words = {
             "category": case.thing.category,
-            "colour": _other(COLOURS, case.thing.colour, number),
-            "pattern": _other(PATTERNS, case.thing.pattern, number),
+            "colour": another(COLOURS, case.thing.colour, number),
+            "pattern": another(PATTERNS, case.thing.pattern, number),
         }
         prompt = recipe.prompts.paint[0].format(**words)
         orders.append(Order(case.held, words, prompt, recipe.prompts.negative, number, case.thing))
@@ -84,7 +84,7 @@ def other_backgrounds(recipe: Recipe, count: int) -> list[Order]:
     """Everything but the one product of a scene, for another background."""
     orders = []
     for number, case in enumerate(lonely_products(count, 1 - recipe.mask.max_area)):
-        words = {"background": _other(BACKGROUNDS, case.held.scene.background, number)}
+        words = {"background": another(BACKGROUNDS, case.held.scene.background, number)}
         prompt = f"a {case.thing.category}, {words['background']} background"
         orders.append(Order(case.held, words, prompt, recipe.prompts.negative, number, case.thing, ~case.thing.mask))
     return orders
@@ -113,8 +113,3 @@ def _bare_box(held: Held) -> Iterator[NDArray[np.bool_]]:
             box[top : top + height, left : left + width] = True
             yield box
             return
-
-
-def _other(names: Iterable[str], taken: str, number: int) -> str:
-    free: Sequence[str] = [name for name in names if name != taken]
-    return free[number % len(free)]

@@ -61,24 +61,12 @@ def colours(anew: Sequence[Painted]) -> dict[str, Figure]:
 
 def patterns(anew: Sequence[Painted], looks: Judge) -> dict[str, Figure]:
     """By the product alone on grey."""
-    seen, true = _seen(looks, anew, "pattern")
-    return {
-        "repaint: asked pattern seen": share(_as_asked(anew, seen, "pattern")),
-        "ceiling: true pattern seen in true pictures": share(
-            [pattern == one.thing.pattern for one, pattern in zip(anew, true, strict=True)]
-        ),
-    }
+    return _by_looks(anew, looks, "pattern", "ceiling: true pattern seen in true pictures")
 
 
 def categories(painted: Sequence[Painted], looks: Judge) -> dict[str, Figure]:
     """By all that is in the box."""
-    seen, true = _seen(looks, painted, "category")
-    return {
-        "repaint: asked category seen": share(_as_asked(painted, seen, "category")),
-        "ceiling: true category seen in true pictures' boxes": share(
-            [category == one.thing.category for one, category in zip(painted, true, strict=True)]
-        ),
-    }
+    return _by_looks(painted, looks, "category", "ceiling: true category seen in true pictures' boxes")
 
 
 def negatives(through: Through, base: list[Order], away: list[Order], looks: Judge) -> dict[str, Figure]:
@@ -121,6 +109,14 @@ def empty_prompts(painted: Sequence[Painted]) -> dict[str, Figure]:
 def _delivered(recipe: Recipe, one: Painted) -> RGB:
     rgb = one.order.held.scene.rgb
     return paste_region(rgb, one.finished, one.region, one.allow, recipe.deliver.feather_px)
+
+
+def _by_looks(painted: Sequence[Painted], looks: Judge, question: str, ceiling: str) -> dict[str, Figure]:
+    seen, true = _seen(looks, painted, question)
+    return {
+        f"repaint: asked {question} seen": share(_as_asked(painted, seen, question)),
+        ceiling: share([word == getattr(one.thing, question) for one, word in zip(painted, true, strict=True)]),
+    }
 
 
 def _seen(looks: Judge, painted: Sequence[Painted], question: str) -> tuple[list[str], list[str]]:

@@ -17,6 +17,7 @@ __all__ = [
     "Scene",
     "SceneObject",
     "caption",
+    "example_size",
     "product_picture",
     "scene",
 ]
@@ -73,6 +74,16 @@ def scene(seed: int, size_wh: tuple[int, int] = (512, 512)) -> Scene:
         else:
             _draw_product(canvas, left, top, width, height, of_a_kind or _any_product(rng))
     return _finished_scene(canvas, name)
+
+
+def example_size(seed: int) -> tuple[int, int]:
+    """The picture size of a seed in training and held-out sets: longest side 256 to 512, any aspect to 2:1."""
+    rng = np.random.default_rng((seed, 1))
+    aspect = 2 ** rng.uniform(-1, 1)
+    longest = rng.uniform(256, 512)
+    width, height = longest * min(1, aspect), longest * min(1, 1 / aspect)
+    grow = max(1, 256 / min(width, height))
+    return round(width * grow), round(height * grow)
 
 
 def product_picture(thing: SceneObject, seed: int, side_px: int = 256) -> Scene:

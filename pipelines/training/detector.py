@@ -20,12 +20,13 @@ from transformers import (
     SwinConfig,
 )
 
+from pipelines.sample.phrases import relations
 from pipelines.sample.shapes import CATEGORIES
 from pipelines.sample.textures import COLOURS
 from pipelines.training.examples import DETECTOR_PX, Example, Examples
 from pipelines.training.loop import device, load_ema
 from pipelines.training.matching import Targets, set_loss
-from pipelines.training.words import DETECTOR_IDS, FUNCTION_WORDS, detector_phrase, detector_tokenizer, relations
+from pipelines.training.words import DETECTOR_IDS, FUNCTION_WORDS, detector_phrase, detector_tokenizer
 
 WIDTH: Final = 64
 MAX_TEXT: Final = 64

@@ -89,7 +89,8 @@ def train(
 
 
 def export(part: str, work_dir: Path, out_dir: Path = EMBEDDED_DIR) -> None:
-    """Write a part's averaged weights in fp16 from its checkpoint, and into `training.json` what made them.
+    """Write a part's averaged weights in fp16 from its checkpoint, and into `training.json` how far and with what
+    settings it was trained, and the source's revision at this export.
 
     The autoencoder goes into the painter's folder.
     """

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipelines.pixels.crops import context_region, cut, cut_mask, letterbox, neutral_crop
-from pipelines.sample.scenes import TRAINING_SEED, Scene, SceneObject, scene
+from pipelines.sample.scenes import TRAINING_SEED, Scene, SceneObject, example_size, scene
 
 SIDE_PX: Final = 256
 ALONE_PX: Final = 128
@@ -78,16 +78,6 @@ class Examples:
     def masks(self, name: str, rows: NDArray[np.integer] | list[int]) -> NDArray[np.bool_]:
         """(N, SIDE_PX, SIDE_PX) of `scene_masks` or `crop_masks`."""
         return np.unpackbits(self.arrays[name][rows], axis=1).reshape(-1, SIDE_PX, SIDE_PX).astype(bool)
-
-
-def example_size(seed: int) -> tuple[int, int]:
-    """The picture size of a seed in training and held-out sets: longest side 256 to 512, any aspect to 2:1."""
-    rng = np.random.default_rng((seed, 1))
-    aspect = 2 ** rng.uniform(-1, 1)
-    longest = rng.uniform(256, 512)
-    width, height = longest * min(1, aspect), longest * min(1, 1 / aspect)
-    grow = max(1, 256 / min(width, height))
-    return round(width * grow), round(height * grow)
 
 
 def render_examples(

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from pipelines.sample.phrases import relations
 from pipelines.training.detector import mirrored
 from pipelines.training.examples import Example
 from pipelines.training.latents import repaint_mask
-from pipelines.training.words import MAX_TOKENS, background_prompt, paint_prompt, painter_tokenizer, relations
+from pipelines.training.words import MAX_TOKENS, background_prompt, paint_prompt, painter_tokenizer
 
 
 @dataclass(frozen=True)
