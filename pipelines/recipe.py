@@ -228,7 +228,7 @@ class DeliverSettings(Settings):
 
 MODEL_SETS: dict[str, dict[str, dict[str, Any]]] = {
     "embedded": {
-        "detect": {"checkpoint": "embedded:detector", "call_size": 4, "min_score": 0.45},
+        "detect": {"checkpoint": "embedded:detector", "call_size": 4, "min_score": 0.38},
         "segment": {"checkpoint": "embedded:segmenter", "call_size": 4},
         "mask": {"crop_px": 256},
         "paint": {"checkpoint": "embedded:painter", "call_size": 4, "steps": 12, "guidance": 3.0},

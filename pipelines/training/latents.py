@@ -130,13 +130,17 @@ def _hidden(repaint: NDArray[np.bool_], shown: NDArray[np.bool_], around: NDArra
 
 
 def repaint_mask(shown: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """A mask as users make them (H, W): the object grown by 2 to 12 pixels, its box, any box, strokes, or borders."""
+    """A mask as users make them (H, W): the object grown by 2 to 12 pixels, its box, its shape elsewhere, any box,
+    strokes, or borders.
+    """
     kind = rng.random()
-    if kind < 0.55:
+    if kind < 0.5:
         return grown(shown, rng.uniform(2, 12))
-    if kind < 0.8 and shown.any():
+    if kind < 0.75 and shown.any():
         return _boxed(shown, rng)
-    if kind < 0.87:
+    if kind < 0.83:
+        return _elsewhere(grown(shown, rng.uniform(2, 12)), rng)
+    if kind < 0.88:
         return _any_box(shown, rng)
     return _strokes(shown, rng) if kind < 0.93 else _borders(shown, rng)
 
@@ -149,6 +153,17 @@ def _boxed(shown: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.boo
         max(0, rows[0] - grow[0]) : rows[-1] + 1 + grow[1], max(0, columns[0] - grow[2]) : columns[-1] + 1 + grow[3]
     ] = True
     return boxed
+
+
+def _elsewhere(shape: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """A product's outline where there is none: a hole shaped like a shirt does not mean that there was one."""
+    height, width = shape.shape
+    down, right = (int(rng.choice((-1, 1)) * rng.uniform(0.3, 0.7) * side) for side in (height, width))
+    moved = np.zeros_like(shape)
+    moved[max(0, down) : height + min(0, down), max(0, right) : width + min(0, right)] = shape[
+        max(0, -down) : height + min(0, -down), max(0, -right) : width + min(0, -right)
+    ]
+    return moved if moved.any() else shape
 
 
 def _any_box(shown: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -76,4 +76,5 @@ def test_masks_of_every_kind_hide_something_and_leave_something():
         bool(mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any()) for mask in masks
     ]
     assert 120 < sum(covers) < 190
+    assert 5 < sum(not (mask & shown).any() for mask in masks) < 60
     assert 10 < sum(touches_the_border) < 60
