@@ -5,6 +5,7 @@ A fake answers from the pixels that it is given, so that a mix-up of rows or cro
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from pipelines.recipe import Recipe, parse
 from pipelines.stages.deliver import Store
 
 POISON = (255, 0, 255)  # a picture whose first pixel is this breaks the fake detector
+SLOW = "slowly"  # a prompt over which the fake detector takes a second
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class FakeDetector:
     """Finds the pixels that are not the colour of the picture's corner; an unknown prompt finds nothing."""
 
     def __call__(self, images: Sequence[RGB], prompts: Sequence[str]) -> list[Found]:
+        if SLOW in prompts:
+            time.sleep(1)
         return [self._find(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
 
     def _find(self, image: RGB, prompt: str) -> Found:

@@ -29,7 +29,7 @@ from pipelines.placement import GPU, LOCAL
 from pipelines.recipe import Recipe
 from serve import run as server
 from serve.served import with_hashes
-from tests.fakes import POISON, a_graph, a_picture, a_recipe
+from tests.fakes import POISON, SLOW, a_graph, a_picture, a_recipe
 from tests.serve.clients import a_picky_graph, error_of
 
 
@@ -107,7 +107,7 @@ def test_too_much_at_once_is_503_with_retry_after_and_the_rest_is_rendered(two_h
     image = pictures(1)[0]
 
     with ThreadPoolExecutor(60) as pool:
-        responses = list(pool.map(lambda _: send(two_hops, image, find="cup", prompt="a cup", variants=4), range(60)))
+        responses = list(pool.map(lambda _: send(two_hops, image, find=SLOW, prompt="a cup"), range(60)))
 
     codes = [response.status_code for response in responses]
     assert set(codes) == {200, 503}
