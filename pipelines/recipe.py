@@ -231,7 +231,7 @@ MODEL_SETS: dict[str, dict[str, dict[str, Any]]] = {
         "detect": {"checkpoint": "embedded:detector", "call_size": 4, "min_score": 0.38},
         "segment": {"checkpoint": "embedded:segmenter", "call_size": 4},
         "mask": {"crop_px": 256},
-        "paint": {"checkpoint": "embedded:painter", "call_size": 4, "steps": 12, "guidance": 3.0},
+        "paint": {"checkpoint": "embedded:painter", "call_size": 4, "sampler": "unipc", "steps": 8, "guidance": 3.0},
         "score": {"checkpoint": "embedded:encoder", "call_size": 8},
     },
     "own": {},

@@ -120,7 +120,7 @@ def test_images_table_holds_every_variant_with_its_hyperparameters(first_night):
 
     assert images.schema.equals(manifest.IMAGES_SCHEMA)
     row = images.to_pylist()[0]
-    assert (row["steps"], row["sampler"], row["guidance"]) == (2, "ddim", 3.0)
+    assert (row["steps"], row["sampler"], row["guidance"]) == (2, "unipc", 3.0)
     assert len(row["checkpoints"]) == 4
     assert all(len(checkpoint["sha256"]) == 64 for checkpoint in row["checkpoints"])
     assert len(images) == 2 * sum(item["variant_seeds"] is not None for item in items(night).values())

@@ -5,6 +5,7 @@ import os
 import time
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ CHUNK: Final = 64
 FACTOR: Final = 2 ** (len(LEVELS) - 1)
 MIN_HIDDEN_SHARE: Final = 0.4
 BACKGROUND_WEIGHT: Final = 2.0
+BOX_WEIGHT: Final = 2.5  # where the mask is a box, the prompt alone says what belongs there, and that is learnt last
 _log = logging.getLogger(__name__)
 
 
@@ -45,9 +47,19 @@ class Latents:
     hidden: NDArray[np.int64]
 
     def draw(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
-        """Row numbers of a batch; backgrounds, of which there are few, come twice as often as the rest."""
-        weights = np.where(self.hidden == Hidden.BACKGROUND, BACKGROUND_WEIGHT, 1.0)
-        return rng.choice(len(weights), count, p=weights / weights.sum())
+        """Row numbers of a batch; backgrounds, of which there are few, and boxes come more often than the rest."""
+        return rng.choice(len(self.objects), count, p=self._shares)
+
+    @cached_property
+    def _shares(self) -> NDArray[np.float64]:
+        in_box = (self.hidden == Hidden.PRODUCT) & np.array([_is_box(mask[0].numpy()) for mask in self.masks])
+        weights = np.select([self.hidden == Hidden.BACKGROUND, in_box], [BACKGROUND_WEIGHT, BOX_WEIGHT], 1.0)
+        return np.asarray(weights / weights.sum())
+
+
+def _is_box(mask: NDArray[np.bool_]) -> bool:
+    height, width = (np.ptp(np.flatnonzero(mask.any(axis))) + 1 if mask.any() else 0 for axis in (1, 0))
+    return bool(mask.sum() == height * width)
 
 
 def encode_latents(examples: Examples, vae: Any, folder: Path, minutes: float) -> Latents:
@@ -132,23 +144,26 @@ def _hidden(repaint: NDArray[np.bool_], shown: NDArray[np.bool_], around: NDArra
 def repaint_mask(shown: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
     """A mask as users make them (H, W): the object grown by 2 to 12 pixels, its box, its shape elsewhere, any box,
     strokes, or borders.
+
+    Boxes come as often as outlines: where the shape does not tell what belongs there, the prompt has to.
     """
     kind = rng.random()
-    if kind < 0.5:
+    if kind < 0.35:
         return grown(shown, rng.uniform(2, 12))
-    if kind < 0.75 and shown.any():
+    if kind < 0.73 and shown.any():
         return _boxed(shown, rng)
-    if kind < 0.83:
+    if kind < 0.81:
         return _elsewhere(grown(shown, rng.uniform(2, 12)), rng)
-    if kind < 0.88:
+    if kind < 0.86:
         return _any_box(shown, rng)
-    return _strokes(shown, rng) if kind < 0.93 else _borders(shown, rng)
+    return _strokes(shown, rng) if kind < 0.92 else _borders(shown, rng)
 
 
 def _boxed(shown: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """The object's box, each side further out by up to 12 pixels, or 40, which makes it another thing's box as well."""
     boxed = np.zeros_like(shown)
     rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
-    grow = rng.integers(0, 13, 4)
+    grow = rng.integers(0, rng.choice((13, 41)), 4)
     boxed[
         max(0, rows[0] - grow[0]) : rows[-1] + 1 + grow[1], max(0, columns[0] - grow[2]) : columns[-1] + 1 + grow[3]
     ] = True
