@@ -1,4 +1,4 @@
-"""Bytes to pixels and back. `decode` is the only function of the project that opens a picture."""
+"""Bytes to pixels and back. `decode` is the only function of the project that reads a picture's pixels."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import io
 import re
 import struct
+import sys
 import threading
 import zlib
 from collections import OrderedDict
@@ -86,6 +87,12 @@ UPRIGHT: Final = {
     8: Image.Transpose.ROTATE_90,
 }
 ORIENTATION_TAG: Final = 0x0112
+BITS_TAG, POLARITY_TAG, PLANES_TAG, NUMBERS_TAG = 258, 262, 284, 339  # TIFF 6.0, sections 4, 8 and 19
+OTHER_BYTE: Final = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+NOT_DECODED: Final = (
+    "unknown pixel mode",
+    "cannot handle",
+)  # Pillow's words for a form that it knows and does not read
 COMPOSITE: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 KEPT_BYTES: Final = 256_000_000
 
@@ -145,10 +152,11 @@ _recent = _Recent(KEPT_BYTES)
 def decode(encoded: bytes, max_pixels: int = 50_000_000, keep: bool = True) -> Picture:
     """Open a picture: its first frame, upright by EXIF, as 8-bit RGB.
 
-    Every colour mode of the six formats is read. 16 bits a channel become 8; CMYK and grey with a profile of their own
-    go through it to sRGB, without one by Pillow's formula. An RGB profile is kept beside the pixels, which stay as
-    they are. Palette transparency becomes alpha. The last pictures are kept (256 MB), so that decoding the same bytes
-    again costs a hash.
+    What is delivered is 8-bit: deeper values are rounded to the nearest of 256 levels (12, 16 and 32 bits grey; 16 bits
+    a channel in colour). CMYK and grey with a profile of their own go through it to sRGB, without one by Pillow's
+    formula. An RGB profile is kept beside the pixels, which stay as they are; so they do under a PNG's gamma near
+    1/2.2, any other is evened out. A transparent colour becomes alpha. The last pictures are kept (256 MB), so that
+    decoding the same bytes again costs a hash.
 
     Args:
         encoded: the file.
@@ -156,8 +164,8 @@ def decode(encoded: bytes, max_pixels: int = 50_000_000, keep: bool = True) -> P
         keep: False for a file that nobody opens again, so that it takes no other's place.
 
     Raises:
-        ImageError: `not_an_image` (no bytes at all, too), `unsupported_format`, `truncated_image` or
-            `too_many_pixels`.
+        ImageError: `not_an_image` (no bytes at all, too), `unsupported_format` (a Lab, 12-bit JPEG or other form that
+            Pillow does not read, too), `truncated_image` or `too_many_pixels`.
     """
     if not keep:
         return _decode(encoded, _format_of(encoded), max_pixels)
@@ -244,6 +252,31 @@ def provenance_xmp(credit: str, prompt: str | None) -> bytes:
 <?xpacket end="r"?>""".encode()
 
 
+def header(encoded: bytes) -> Image.Image:
+    """The opened picture with what its header says; no pixel is decoded.
+
+    Raises:
+        ImageError: as `decode` does.
+    """
+    format = _format_of(encoded)
+    try:
+        image: Image.Image = OPENERS[format](io.BytesIO(encoded))
+        return image
+    except DAMAGE as error:
+        raise ImageError("truncated_image", f"the {format} file has a damaged header: {error}") from error
+
+
+def orientation(image: Image.Image) -> int:
+    """How the file's rows and columns lie, 1..8; 1 is upright, and what is not known.
+
+    Source: EXIF 2.32, section 4.6.4 A.
+    """
+    try:
+        return int(image.getexif().get(ORIENTATION_TAG, 1))
+    except DAMAGE:  # unreadable EXIF is no reason to lose the picture
+        return 1
+
+
 def thumbnail(rgb: Rgb, side_px: int) -> Rgb:
     """A picture (H, W, 3) made small: its longest side is at most `side_px`; a smaller one stays as it is."""
     height, width = rgb.shape[:2]
@@ -271,14 +304,18 @@ def _decode(encoded: bytes, format: str, max_pixels: int) -> Picture:
     try:
         image = OPENERS[format](io.BytesIO(encoded))
         _check_pixels(image.size, max_pixels)
+        _check_form(image, format)
+        raw_mode = _raw_mode(image)
         image.load()
-        colour_mode = image.mode.split(";")[0]
-        if colour_mode not in MODES:
-            raise ImageError("unsupported_format", f"the {format} file has colour mode {image.mode!r}; expected RGB")
-        rgb, alpha, icc_profile = _planes(_upright(image))
+        method = UPRIGHT.get(orientation(image))  # asked after loading: Pillow turns a TIFF itself
+        image = _to_8_bits(image, raw_mode, encoded, format)
+        rgb, alpha, icc_profile = _planes(image if method is None else image.transpose(method))
     except Image.DecompressionBombError as error:
         raise ImageError("too_many_pixels", f"the {format} file is too large to decode: {error}") from error
     except DAMAGE as error:
+        if str(error).startswith(NOT_DECODED):
+            detail = f"the {format} file holds pixels of a form that is not read ({error}); expected 8 or 16 bits RGB"
+            raise ImageError("unsupported_format", detail) from error
         detail = f"the {format} file of {len(encoded)} bytes ends too early or is damaged: {error}"
         raise ImageError("truncated_image", detail) from error
     return Picture(_frozen(rgb), None if alpha is None else _frozen(alpha), icc_profile, format)
@@ -291,29 +328,39 @@ def _check_pixels(size_wh: tuple[int, int], max_pixels: int) -> None:
         raise ImageError("too_many_pixels", detail)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        orientation = image.getexif().get(ORIENTATION_TAG, 1)
-    except DAMAGE:  # unreadable EXIF is no reason to lose the picture
-        return image
-    method = UPRIGHT.get(orientation)
-    return image if method is None else image.transpose(method)
+def _check_form(image: Image.Image, format: str) -> None:
+    if image.mode.split(";")[0] not in MODES:
+        raise ImageError("unsupported_format", f"the {format} file has colour mode {image.mode!r}; expected RGB")
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(PLANES_TAG) == 2 and max(tags.get(BITS_TAG, (8,))) > 8:
+        # Pillow reads such planes as if they were 8 bits deep: noise, and no error.
+        raise ImageError("unsupported_format", "the TIFF file keeps 16-bit colours in separate planes; interleave them")
 
 
 def _planes(image: Image.Image) -> tuple[Image.Image, Image.Image | None, bytes | None]:
     """RGB, alpha if there is any, and the RGB profile if there is any."""
     icc_profile = image.info.get("icc_profile") or None
-    if image.mode[0] in "IF":
-        image = _to_8_bits(image)
+    gamma = None if icc_profile or "srgb" in image.info else image.info.get("gamma")
     alpha = None
     if image.has_transparency_data:
-        alpha = image.convert("RGBA").getchannel("A")
-        image = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+        with_alpha = image.convert("RGBA")
+        alpha = with_alpha.getchannel("A")
+        image = with_alpha.getchannel("R") if image.mode in ("1", "L", "LA") else with_alpha.convert("RGB")
     space = icc_profile[16:20] if icc_profile else b""
     kept_profile = icc_profile if space == b"RGB " and image.mode != "CMYK" else None
     if icc_profile and (image.mode, space) in (("CMYK", b"CMYK"), ("L", b"GRAY")):
         image = _through_profile(image, icc_profile)
-    return image.convert("RGB"), alpha, kept_profile
+    rgb = image if image.mode == "RGB" else image.convert("RGB")  # a conversion to itself would copy
+    return _without_gamma(rgb, gamma), alpha, kept_profile
+
+
+def _without_gamma(rgb: Image.Image, gamma: float | None) -> Image.Image:
+    """From a PNG's own gamma to sRGB's curve (IEC 61966-2-1); within 5 % of 1/2.2 the levels are taken for sRGB's."""
+    if not gamma or abs(gamma * 2.2 - 1) <= 0.05:
+        return rgb
+    light = (np.arange(256) / 255) ** (1 / gamma)
+    levels = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    return rgb.point([round(255 * level) for level in levels.tolist()] * 3)
 
 
 def _through_profile(image: Image.Image, icc_profile: bytes) -> Image.Image:
@@ -325,17 +372,67 @@ def _through_profile(image: Image.Image, icc_profile: bytes) -> Image.Image:
     return converted or image
 
 
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Integers count as 16 bits; floats as 0..1, 0..255 or 0..65535, the first that holds their largest value."""
-    values = np.nan_to_num(np.asarray(image, np.float64))
-    top = 65535.0
+def _to_8_bits(image: Image.Image, raw_mode: str, encoded: bytes, format: str) -> Image.Image:
+    """Deep levels to the nearest of 256, with a transparent 16-bit colour as alpha; an 8-bit picture as it is."""
+    key, clear, mode = image.info.get("transparency"), None, image.mode
+    deep_colour = re.fullmatch(r"((?:RGBA?|RGBX|CMYK);16)([BLN])", raw_mode)
+    if mode[0] in "IF":
+        levels, mode = _grey_levels(image), "L"
+        clear = None if key is None else np.asarray(image) == key
+    elif raw_mode == "LA;16B":
+        both = _read_as("RGBA", encoded, format)
+        levels, mode = _rounded(both[..., ::2], both[..., 1::2]), "LA"
+    elif deep_colour:
+        # Pillow drops the lower bytes; read in the other byte order they are the ones that it keeps.
+        high, low = np.asarray(image), _read_as(deep_colour[1] + OTHER_BYTE[deep_colour[2]], encoded, format)
+        levels = _rounded(high, low)
+        clear = None if key is None else (high.astype(np.uint16) << 8 | low == key).all(axis=-1)
+    else:
+        return image
+    if clear is not None:
+        levels, mode = np.dstack([levels, np.where(clear, 0, 255).astype(np.uint8)]), mode + "A"
+    shallow = Image.frombytes(mode, image.size, levels.tobytes())
+    shallow.info = {name: value for name, value in image.info.items() if name != "transparency"}
+    return shallow
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How Pillow is going to unpack the picture, such as "RGB;16B"; "" where it does not say."""
+    tiles = getattr(image, "tile", None)
+    args = tiles[0].args if tiles else None
+    return args if isinstance(args, str) else str(args[0]) if args else ""
+
+
+def _read_as(raw_mode: str, encoded: bytes, format: str) -> NDArray[np.uint8]:
+    image = OPENERS[format](io.BytesIO(encoded))
+    image.tile = [
+        tile._replace(args=raw_mode if isinstance(tile.args, str) else (raw_mode, *tile.args[1:]))
+        for tile in image.tile
+    ]
+    return np.asarray(image)
+
+
+def _rounded(high: NDArray[np.uint8], low: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(256 high + low) / 257 to the nearest, in bytes: high, and one more or less where low is more than half away."""
+    return high + ((low > high) & (low - high > 128)) - ((high > low) & (high - low > 128))
+
+
+def _grey_levels(image: Image.Image) -> NDArray[np.uint8]:
+    """Of one channel: integers by the bits that a TIFF names, else 16; floats as 0..1, 0..255 or 0..65535."""
+    tags, values = getattr(image, "tag_v2", {}), np.asarray(image)
+    bits, unsigned = tags.get(BITS_TAG, (16,))[0], tags.get(NUMBERS_TAG, (1,))[0] == 1
+    top = 2.0 ** min(bits, 16) - 1  # signed 32 bits, as numpy's integers are saved, count as 16
     if image.mode == "F":
-        top = next((limit for limit in (1.0, 255.0) if values.max(initial=0) <= limit), top)
-    return Image.fromarray(np.clip(np.rint(values * (255 / top)), 0, 255).astype(np.uint8))
+        top = next((limit for limit in (1.0, 255.0) if np.nan_to_num(values).max(initial=0) <= limit), 65535.0)
+    elif bits == 32 and unsigned:
+        values, top = values.view(np.uint32), 2.0**32 - 1
+    scaled = np.nan_to_num(values.astype(np.float32)) * np.float32(255 / top)
+    levels: NDArray[np.float32] = np.clip(np.rint(scaled), 0, 255)
+    return (255 - levels if tags.get(POLARITY_TAG) == 0 else levels).astype(np.uint8)
 
 
 def _frozen(image: Image.Image) -> NDArray[np.uint8]:
-    array = np.array(image, np.uint8)
+    array = np.asarray(image, np.uint8)
     array.flags.writeable = False
     return array
 

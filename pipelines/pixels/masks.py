@@ -137,6 +137,92 @@ def grow(mask: Mask, radius_px: int) -> Mask:
     return grown
 
 
+def shrink(mask: Mask, radius_px: int) -> Mask:
+    """Narrow a mask by a disc: all pixels whose centre is more than `radius_px` from every False pixel's.
+
+    What lies beyond the picture counts as inside, so a mask does not draw back from the picture's border.
+
+    Args:
+        mask: (H, W); an empty one stays empty, one of everything stays everything.
+        radius_px: 0 changes nothing.
+
+    Raises:
+        ValueError: the radius is negative.
+    """
+    if radius_px < 0:
+        raise ValueError(f"a mask cannot shrink by {radius_px!r} pixels; expected 0 or more")
+    shrunk = mask.copy()
+    if radius_px == 0 or not mask.any():
+        return shrunk
+    window = padded_window(mask, 1)
+    if not mask[window].all():  # without a False pixel there is no distance to one
+        shrunk[window] = ndimage.distance_transform_edt(mask[window]) > radius_px
+    return shrunk
+
+
+def closed(mask: Mask, radius_px: int) -> Mask:
+    """Close gaps and cracks up to twice `radius_px` wide, and nothing else: growth, then as much shrinkage.
+
+    What lies beyond the picture counts as inside, as in Crop&Stitch: a gap of at most `radius_px` between a mask and
+    the picture's border closes too.
+
+    Args:
+        mask: (H, W); an empty one stays empty.
+        radius_px: 0 changes nothing.
+
+    Raises:
+        ValueError: the radius is negative.
+    """
+    return shrink(grow(mask, radius_px), radius_px)
+
+
+def inverted(mask: Mask) -> Mask:
+    """All but the mask: from the product that is kept to the background that is repainted, and back."""
+    return ~mask
+
+
+def largest_parts(mask: Mask, count: int) -> Mask:
+    """Keep the `count` largest connected parts (8-connected) of a mask; of equals, the first from the top left.
+
+    Args:
+        mask: (H, W); an empty one stays empty.
+        count: a mask of fewer parts stays as it is.
+
+    Raises:
+        ValueError: `count` is below 1.
+    """
+    if count < 1:
+        raise ValueError(f"the {count!r} largest parts of a mask; expected 1 or more")
+    parts, found = ndimage.label(mask, structure=EIGHT_NEIGHBOURS)
+    areas = np.bincount(parts.ravel(), minlength=found + 1)[1:]
+    kept = np.zeros(found + 1, np.bool_)
+    kept[1 + np.argsort(-areas, kind="stable")[:count]] = True
+    return np.asarray(kept[parts], np.bool_)
+
+
+def with_shadow_margin(mask: Mask, margin_share: float) -> Mask:
+    """A product's mask and the room for the shadow that it casts, which lies below and beside its foot.
+
+    The lower half of the product (of its bounding box) is grown by a disc; beside and above the upper half nothing is
+    added. Several products need a call each, since each has a foot of its own.
+
+    Args:
+        mask: (H, W), one product; an empty one stays empty.
+        margin_share: the disc's radius as a share of the mask's diagonal; 0 adds nothing.
+
+    Raises:
+        ValueError: the share is negative.
+    """
+    if margin_share < 0:
+        raise ValueError(f"a shadow margin of {margin_share!r} of the diagonal; expected 0 or more")
+    if not mask.any():
+        return mask.copy()
+    _, top, _, bottom = bounding_box(mask)
+    foot = mask.copy()
+    foot[: (top + bottom) // 2] = False
+    return mask | grow(foot, round(margin_share * diagonal_px(mask)))
+
+
 def mask_from_picture(picture: Picture) -> Mask:
     """What a given mask file asks to be repainted: True is repainted.
 

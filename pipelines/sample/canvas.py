@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from pipelines.pixels.cutouts import Cutout
 from pipelines.sample.shapes import Points, Shape, rounded
 from pipelines.sample.textures import COLOURS, PATTERNS, Pixels, product_texture
 
@@ -38,6 +39,8 @@ class Canvas:
         self.rgb = rgb
         self.rng = rng
         self.objects: list[SceneObject] = []
+        self.layers: list[tuple[_Drawn, Pixels]] = []
+        self.product_layers: list[int] = []
         self.looks: list[tuple[str, str]] = []
 
     def new_look(self) -> tuple[str, str]:
@@ -72,14 +75,35 @@ class Canvas:
             drawn, product_texture((width, height), thing.colour, thing.pattern, max(period_px, 5), cloth)
         )
         self.objects.append(replace(thing, mask=mask))
+        self.product_layers.append(len(self.layers) - 1)
+
+    def cutouts(self) -> list[Cutout]:
+        """The exact cut-out of each of `objects`: its own colours, and its share of every pixel under later covers."""
+        in_sight = np.ones(self.rgb.shape[:2], np.float32)
+        found: dict[int, Cutout] = {}
+        for number, (drawn, inked) in reversed(list(enumerate(self.layers))):
+            if number in self.product_layers:
+                alpha, rgb = np.zeros(in_sight.shape, np.uint8), np.zeros(self.rgb.shape, np.uint8)
+                alpha[drawn.box] = np.rint(255 * drawn.alpha * in_sight[drawn.box])
+                rgb[drawn.box] = np.clip(inked, 0, 255)
+                found[number] = Cutout(rgb, alpha)
+            in_sight[drawn.box] *= 1 - drawn.alpha
+        return [found[number] for number in self.product_layers]
+
+    def bodies(self) -> NDArray[np.bool_]:
+        """Where plain parts show (H, W): no later cover has half of the pixel."""
+        shown = np.zeros(self.rgb.shape[:2], bool)
+        for number, (drawn, _) in enumerate(self.layers):
+            shown[drawn.box] = np.where(drawn.alpha >= 0.5, number not in self.product_layers, shown[drawn.box])
+        return shown
 
     def _seed(self) -> int:
         return int(self.rng.integers(2**31))
 
     def _blend(self, drawn: "_Drawn", texture: Pixels) -> NDArray[np.bool_]:
-        height, width = drawn.alpha.shape
-        box = np.s_[drawn.top : drawn.top + height, drawn.left : drawn.left + width]
+        box = drawn.box
         inked = texture * (1 - 0.38 * drawn.ink[..., None])
+        self.layers.append((drawn, inked))
         self.rgb[box] += drawn.alpha[..., None] * (inked - self.rgb[box])
         mask = np.zeros(self.rgb.shape[:2], bool)
         mask[box] = drawn.alpha >= 0.5
@@ -106,6 +130,12 @@ class _Drawn:
     ink: Pixels
     left: int
     top: int
+
+    @property
+    def box(self) -> tuple[slice, slice]:
+        """Its rows and columns in the picture."""
+        height, width = self.alpha.shape
+        return np.s_[self.top : self.top + height, self.left : self.left + width]
 
 
 def _rasterise(shape: Shape, size_hw: tuple[int, int], scale: float) -> _Drawn | None:

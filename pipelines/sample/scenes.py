@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.pixels.cutouts import Cutout
 from pipelines.sample.canvas import Canvas, SceneObject, placed
 from pipelines.sample.shapes import ALONE, BODY, HAIR, HEAD, WORN, Shape
 from pipelines.sample.textures import BACKGROUNDS, background, grain
@@ -16,7 +17,9 @@ __all__ = [
     "TRAINING_SEED",
     "Scene",
     "SceneObject",
+    "bodies",
     "caption",
+    "cutouts",
     "example_size",
     "product_picture",
     "scene",
@@ -63,6 +66,23 @@ def scene(seed: int, size_wh: tuple[int, int] = (512, 512)) -> Scene:
     """
     if not all(256 <= side <= 2000 for side in size_wh) or max(size_wh) > 2 * min(size_wh):
         raise ValueError(f"a scene of {size_wh!r} pixels; expected sides of 256 to 2000 and at most 2:1")
+    return _finished_scene(*_drawn(seed, size_wh))
+
+
+def cutouts(seed: int, size_wh: tuple[int, int] = (512, 512)) -> tuple[Cutout, ...]:
+    """The exact cut-outs of `scene(seed, size_wh).objects`, in their order; without the picture's grain."""
+    canvas, _ = _drawn(seed, size_wh)
+    exact = zip(canvas.cutouts(), canvas.objects, strict=True)
+    return tuple(cutout for cutout, thing in exact if _finished(thing) is not None)
+
+
+def bodies(seed: int, size_wh: tuple[int, int] = (512, 512)) -> NDArray[np.bool_]:
+    """Where people and mannequins themselves show in `scene(seed, size_wh)` (H, W): skin and hair, no product."""
+    canvas, _ = _drawn(seed, size_wh)
+    return canvas.bodies()
+
+
+def _drawn(seed: int, size_wh: tuple[int, int]) -> tuple[Canvas, str]:
     rng = np.random.default_rng(seed)
     name = str(rng.choice(BACKGROUNDS))
     canvas = Canvas(background(name, size_wh, rng), rng)
@@ -73,7 +93,7 @@ def scene(seed: int, size_wh: tuple[int, int] = (512, 512)) -> Scene:
             _draw_figure(canvas, left, top, width, height)
         else:
             _draw_product(canvas, left, top, width, height, of_a_kind or _any_product(rng))
-    return _finished_scene(canvas, name)
+    return canvas, name
 
 
 def example_size(seed: int) -> tuple[int, int]:

@@ -1,5 +1,7 @@
 import io
 import struct
+import subprocess
+import sys
 import warnings
 import xml.etree.ElementTree as ET
 import zlib
@@ -110,6 +112,23 @@ def test_limit_counts_pixels_and_holds_for_a_kept_picture_too():
         "too_many_pixels",
         "the picture has 7 x 5 = 35 pixels; the limit is 34",
     )
+
+
+def test_decoding_48_megapixels_needs_a_few_times_their_weight(tmp_path):
+    code = """
+import resource, sys
+from pipelines.pixels.images import decode
+encoded = open(sys.argv[1], "rb").read()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert decode(encoded, keep=False).size_wh == (8000, 6000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    (tmp_path / "large.png").write_bytes(encode(np.zeros((6000, 8000, 3), np.uint8), "png"))
+
+    told = subprocess.run([sys.executable, "-c", code, tmp_path / "large.png"], capture_output=True, check=True)
+
+    in_bytes = int(told.stdout) * (1 if sys.platform == "darwin" else 1024)
+    assert in_bytes < 4 * 8000 * 6000 * 3  # Pillow's own copy has 4 bytes a pixel; two more are made of 3
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "BMP", "WEBP"])
@@ -369,6 +388,16 @@ def test_packet_lies_where_readers_look_and_names_the_source_type(format, place)
         "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
     )
     assert root.find(".//{http://ns.adobe.com/xap/1.0/}CreatorTool").text == "Packshot"
+
+
+def test_header_tells_how_the_picture_lies_and_damage_is_an_error():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+
+    assert images.orientation(images.header(saved(Image.fromarray(RGB), "JPEG", exif=exif))) == 6
+    assert images.orientation(images.header(encode(RGB, "png"))) == 1
+    with pytest.raises(ImageError, match="the PNG file has a damaged header"):
+        images.header(encode(RGB, "png")[:20])
 
 
 def test_files_that_cannot_be_are_refused():

@@ -1,10 +1,14 @@
+import io
+
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from pipelines import rows
 from pipelines.pixels import masks
-from pipelines.pixels.images import Picture
+from pipelines.pixels.composite import paste
+from pipelines.pixels.images import Picture, decode
 
 EMPTY = np.zeros((6, 9), np.bool_)
 
@@ -17,6 +21,11 @@ def test_empty_mask_stays_empty_everywhere():
     assert not masks.fill_holes(EMPTY, 1).any()
     assert not masks.drop_specks(EMPTY, 0.5).any()
     assert not masks.grow(EMPTY, 5).any()
+    assert not masks.shrink(EMPTY, 5).any()
+    assert not masks.closed(EMPTY, 5).any()
+    assert not masks.largest_parts(EMPTY, 3).any()
+    assert not masks.with_shadow_margin(EMPTY, 0.5).any()
+    assert masks.inverted(EMPTY).all()
     assert masks.area_fraction(EMPTY) == 0
     assert masks.diagonal_px(EMPTY) == 0
     assert masks.rle_area(masks.to_rle(EMPTY)) == 0
@@ -133,6 +142,159 @@ def test_growth_by_nothing_is_a_copy():
 def test_negative_growth_is_refused():
     with pytest.raises(ValueError, match="cannot grow by -1 pixels"):
         masks.grow(EMPTY, -1)
+
+
+@pytest.mark.parametrize("radius", [1, 2, 5, 40])
+def test_shrinkage_undoes_what_growth_of_the_rest_would_take(radius):
+    mask = np.random.default_rng(radius).random((31, 43)) > 0.004
+    mask[30, 42] = False
+
+    np.testing.assert_array_equal(masks.shrink(mask, radius), ~masks.grow(~mask, radius))
+
+
+def test_shrinkage_draws_back_from_the_background_and_not_from_the_pictures_border():
+    half = np.zeros((8, 12), np.bool_)
+    half[:, :6] = True
+
+    shrunk = masks.shrink(half, 2)
+
+    np.testing.assert_array_equal(np.flatnonzero(shrunk.all(axis=0)), [0, 1, 2, 3])
+    assert masks.shrink(np.ones_like(half), 3).all()
+    assert not masks.shrink(half, 6).any()
+
+
+def test_crack_is_closed_and_a_wider_gap_is_not():
+    cracked = np.ones((20, 40), np.bool_)
+    cracked[:, 10:12], cracked[:, 25:32] = False, False
+
+    closed = masks.closed(cracked, 2)
+
+    assert closed[:, 10:12].all()
+    np.testing.assert_array_equal(closed[:, 25:32], cracked[:, 25:32])
+    np.testing.assert_array_equal(masks.closed(closed, 2), closed)
+
+
+def test_closing_takes_nothing_away_and_keeps_the_corners_outside():
+    box = np.zeros((20, 20), np.bool_)
+    box[6:14, 5:15] = True
+
+    np.testing.assert_array_equal(masks.closed(box, 3), box)
+
+
+def test_closing_keeps_a_bags_handle_open():
+    bag = np.zeros((40, 40), np.bool_)
+    bag[4:36, 6:34] = True
+    bag[8:16, 10:30] = False
+    bag[25, 10:30] = False
+
+    closed = masks.closed(bag, 2)
+
+    assert not closed[10:14, 12:28].any()
+    assert closed[25, 10:30].all()
+
+
+@pytest.mark.parametrize("change", [masks.shrink, masks.closed])
+def test_negative_radius_is_refused(change):
+    with pytest.raises(ValueError, match="-1 pixels; expected 0 or more"):
+        change(EMPTY, -1)
+
+
+def test_largest_parts_are_kept_whole():
+    mask = drawn("""
+        ###..#...
+        ##...##.#
+        ....#...#
+    """)
+
+    assert masks.largest_parts(mask, 1).sum() == 5
+    assert masks.largest_parts(mask, 2).sum() == 9
+    np.testing.assert_array_equal(masks.largest_parts(mask, 9), mask)
+    with pytest.raises(ValueError, match="the 0 largest parts"):
+        masks.largest_parts(mask, 0)
+
+
+def test_of_equal_parts_the_first_is_kept():
+    assert masks.largest_parts(drawn("##.## ....."), 1).tolist() == drawn("##... .....").tolist()
+
+
+def test_room_for_a_shadow_lies_below_and_beside_the_foot_alone():
+    vase = np.zeros((100, 100), np.bool_)
+    vase[20:80, 45:55] = True
+
+    roomy = masks.with_shadow_margin(vase, 10 / masks.diagonal_px(vase))
+
+    assert roomy[vase].all()
+    assert roomy[80:90, 45:55].all()
+    assert roomy[50:80, 35:65].all()
+    assert not roomy[:40, :45].any()
+    assert not roomy[:20].any()
+    assert not roomy[91:].any()
+
+
+def test_no_margin_is_the_mask_and_a_negative_one_is_refused():
+    vase = np.zeros((10, 10), np.bool_)
+    vase[2:8, 4:6] = True
+
+    np.testing.assert_array_equal(masks.with_shadow_margin(vase, 0), vase)
+    with pytest.raises(ValueError, match=r"a shadow margin of -0\.1"):
+        masks.with_shadow_margin(vase, -0.1)
+
+
+LEFT = np.zeros((8, 12), np.bool_)
+LEFT[:, :5] = True
+
+
+def saved(image, format="PNG", **options):
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def grey(mask):
+    return Image.fromarray(mask.astype(np.uint8) * 255)
+
+
+def with_alpha(mode, colour, opaque):
+    image = Image.new(mode[:-1], (12, 8), colour)
+    image.putalpha(grey(opaque))
+    return image
+
+
+def palette(mask, **options):
+    image = Image.fromarray(mask.astype(np.uint8), "P")
+    image.putpalette([0, 0, 0, 255, 255, 255])
+    return saved(image, **options)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param(saved(grey(LEFT)), id="8-bit grey"),
+        pytest.param(saved(grey(LEFT).convert("1")), id="1-bit"),
+        pytest.param(saved(grey(LEFT).convert("1"), "TIFF", compression="group4"), id="1-bit fax TIFF"),
+        pytest.param(saved(Image.fromarray(LEFT.astype(np.uint16) * 65535)), id="16-bit grey"),
+        pytest.param(saved(Image.fromarray(LEFT.astype(np.uint16) * 65535), "TIFF"), id="16-bit TIFF"),
+        pytest.param(saved(grey(LEFT).convert("RGB")), id="colour"),
+        pytest.param(saved(grey(LEFT).convert("RGB"), "BMP"), id="BMP"),
+        pytest.param(saved(grey(LEFT), "JPEG", quality=95), id="JPEG"),
+        pytest.param(saved(grey(LEFT).convert("CMYK"), "JPEG", quality=95), id="CMYK JPEG"),
+        pytest.param(palette(LEFT), id="palette"),
+        pytest.param(saved(grey(LEFT).convert("RGBA")), id="opaque alpha"),
+        pytest.param(saved(with_alpha("RGBA", "black", ~LEFT)), id="transparent, black"),
+        pytest.param(saved(with_alpha("RGBA", "white", ~LEFT)), id="transparent, white"),
+        pytest.param(saved(with_alpha("RGBA", "white", ~LEFT), "WEBP", lossless=True), id="transparent WebP"),
+        pytest.param(saved(with_alpha("LA", 0, ~LEFT)), id="transparent grey"),
+        pytest.param(palette(LEFT, transparency=1), id="transparent palette entry"),
+        pytest.param(saved(grey(LEFT), transparency=255), id="transparent grey level"),
+    ],
+)
+def test_mask_file_of_any_kind_repaints_its_white_or_transparent_half_and_nothing_else(file):
+    source, painted = np.zeros((8, 12, 3), np.uint8), np.full((8, 12, 3), 200, np.uint8)
+
+    finished = paste(source, painted, masks.mask_from_picture(decode(file)), 0)
+
+    np.testing.assert_array_equal(finished[LEFT], painted[LEFT])
+    np.testing.assert_array_equal(finished[~LEFT], source[~LEFT])
 
 
 def picture(rgb, alpha=None):

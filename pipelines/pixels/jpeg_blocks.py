@@ -1,0 +1,235 @@
+"""A JPEG delivered as a JPEG: blocks that the allow mask does not touch keep the source's own coefficients.
+
+A JPEG stores 8 x 8 blocks of DCT coefficients for each of its components. Decoding and encoding again changes most
+pixels (research/mission.md, section 1: 82 % even at quality 100); copying coefficients changes none. `jpeglib` reads
+and writes them, and the libjpeg in it encodes what was painted: nothing here is a codec.
+
+What stays is exact in the file. In the *decoded* picture it is exact but for one ring: where colour is subsampled,
+decoders smooth it over block borders, so that a pixel beside a repainted block can differ. `decoded_reach` tells
+where; beyond it the decoded pictures are equal, bit for bit. Measured with Pillow's libjpeg-turbo: the ring is one
+pixel wide (a red disc pasted hard on a gaudy picture: 37 to 73 % of it differ, by 1 to 2 levels on average and 50 at
+most), and there is none at 4:4:4 and in grey. Pixels outside the mask but inside a touched block are encoded anew and
+differ as in any JPEG: this way of delivery is exact by blocks, PNG and WebP are by pixels.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from pipelines.pixels.images import UPRIGHT, header, orientation
+
+Rgb = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+LIBJPEG: Final = "turbo210"  # of Pillow's own family, so that what decodes there is read here
+MOST_SEGMENTS: Final = 40  # jpeglib's C tables hold 50, and it does not look
+TABLES_AS_THEY_ARE: Final = -1
+LONGEST_XMP: Final = 65_502
+JFIF, EXTRA_PICTURES, XMP = b"JFIF\0", b"MPF\0", b"http://ns.adobe.com/xap/1.0/\0"
+STORED: Final = {**UPRIGHT, 6: UPRIGHT[8], 8: UPRIGHT[6]}  # back from upright; the other turns undo themselves
+_one_at_a_time = threading.Lock()  # jpeglib keeps metadata in global C tables
+
+
+@dataclass(frozen=True)
+class _Jpeg:
+    """A JPEG's coefficients: per component, int16 (block rows, block columns, 8, 8), and its divisors (8, 8).
+
+    areas_hw: the height and width of the pixels that one block of the component stands for.
+    """
+
+    file: Any
+    planes: list[NDArray[np.int16]]
+    tables: list[NDArray[np.uint16]]
+    areas_hw: list[tuple[int, int]]
+
+
+def why_not_kept(source_jpeg: bytes) -> str | None:
+    """Why this file's blocks cannot be kept, in words; None where they can be.
+
+    They can in 8-bit JPEGs of YCbCr or grey: baseline, progressive or arithmetic, whatever the subsampling.
+
+    Raises:
+        ImageError: the file is no picture, or its header is damaged.
+    """
+    image = header(source_jpeg)
+    if not hasattr(image, "applist"):
+        return f"the source is a {image.format} file, not a JPEG"
+    if len(image.applist) > MOST_SEGMENTS:
+        return f"the JPEG has {len(image.applist)} metadata segments; up to {MOST_SEGMENTS} can be kept"
+    # Asked of Pillow: jpeglib takes the JFIF and Adobe segments for itself, and its libjpeg then guesses the colours.
+    if image.mode == "CMYK" or (image.info.get("adobe_transform") == 0 and "jfif" not in image.info):
+        return f"the JPEG stores {image.mode}; only YCbCr and grey can be kept"
+    if image.mode == "L" and (image.info.get("icc_profile") or b"")[16:20] == b"GRAY":
+        return "the JPEG is grey with a profile of its own, and its pixels were converted by it"
+    try:
+        space = str(_read(source_jpeg).file.jpeg_color_space).removeprefix("JCS_")
+    except ImportError:
+        return "the package `jpeglib` is not installed"
+    except OSError as error:
+        return f"jpeglib does not read the JPEG's coefficients: {error}"
+    return None if space in ("YCbCr", "GRAYSCALE") else f"the JPEG stores {space}; only YCbCr and grey can be kept"
+
+
+def with_blocks_kept(source_jpeg: bytes, finished: Rgb, allow: Mask, xmp: bytes | None = None) -> bytes:
+    """The finished picture as a JPEG in which every block without an allowed pixel is the source's, bit for bit.
+
+    Quantisation tables, subsampling, size and metadata (profile, EXIF with its orientation and thumbnail, comments)
+    are the source's; further pictures in the file are left away. The blocks that the mask touches are encoded from
+    the finished picture. The file is baseline with Huffman codes, whatever the source is: that changes no coefficient.
+    A grey source stays grey.
+
+    Args:
+        source_jpeg: a file that `why_not_kept` has nothing against.
+        finished: (H, W, 3), upright.
+        allow: (H, W), upright, True where pixels may change. An empty mask keeps every block.
+        xmp: an XMP packet in place of the source's.
+
+    Raises:
+        ValueError: the sizes differ, or the packet is too long.
+        OSError: jpeglib cannot read the source.
+    """
+    if xmp is not None and len(xmp) > LONGEST_XMP:
+        raise ValueError(f"an XMP packet of {len(xmp)} bytes; a JPEG holds {LONGEST_XMP}")
+    jpeg, turn = _read(source_jpeg), STORED.get(orientation(header(source_jpeg)))
+    picture, stored_allow = _turned(finished, turn), _turned(allow, turn)
+    if picture.shape != (*stored_allow.shape, 3) or stored_allow.shape != (jpeg.file.height, jpeg.file.width):
+        raise ValueError(
+            f"a picture of shape {finished.shape} and a mask of shape {allow.shape} for a JPEG that is stored with "
+            f"{jpeg.file.width} x {jpeg.file.height} pixels; expected the size of the upright source"
+        )
+    if stored_allow.any():
+        _repaint(jpeg, picture, stored_allow)
+    return _write(jpeg, _segments(jpeg, xmp))
+
+
+def changed_blocks(source_jpeg: bytes, delivered_jpeg: bytes, allow: Mask) -> int:
+    """How many blocks without an allowed pixel differ in any coefficient, over all components; 0 is exact.
+
+    All of a component's outside blocks count where its quantisation table or its number of blocks differ.
+
+    Args:
+        source_jpeg: the source's file.
+        delivered_jpeg: the delivered file.
+        allow: (H, W) of the upright source, True where pixels may change.
+
+    Raises:
+        OSError: jpeglib cannot read one of the files.
+    """
+    before, after = _read(source_jpeg), _read(delivered_jpeg)
+    stored_allow = _turned(allow, STORED.get(orientation(header(source_jpeg))))
+    changed = 0
+    for number, (plane, table, area_hw) in enumerate(zip(before.planes, before.tables, before.areas_hw, strict=True)):
+        differs = ~_touched(stored_allow, area_hw)
+        same_form = number < len(after.planes) and after.planes[number].shape == plane.shape
+        if same_form and np.array_equal(after.tables[number], table):
+            differs &= (after.planes[number] != plane).any(axis=(2, 3))
+        changed += int(np.count_nonzero(differs))
+    return changed
+
+
+def decoded_reach(source_jpeg: bytes, allow: Mask) -> Mask:
+    """Where decoded source and delivery can differ: the touched blocks and, of subsampled colour, a ring around them.
+
+    Args:
+        source_jpeg: the source's file.
+        allow: (H, W) of the upright source, True where pixels may change.
+
+    Returns:
+        (H, W), upright; it holds the allow mask. Nothing for an empty one.
+
+    Raises:
+        OSError: jpeglib cannot read the source.
+    """
+    turn = orientation(header(source_jpeg))
+    stored_allow = _turned(allow, STORED.get(turn))
+    reach = np.zeros_like(stored_allow)
+    for rows, columns in set(_read(source_jpeg).areas_hw):
+        blocks = _touched(stored_allow, (rows, columns)).repeat(rows, axis=0).repeat(columns, axis=1)
+        touched = blocks[: reach.shape[0], : reach.shape[1]]
+        # A decoder weighs a colour sample with its neighbours at most, which reaches one pixel beyond the block.
+        reach |= ndimage.binary_dilation(touched, np.ones((3, 3))) if max(rows, columns) > 8 else touched
+    return _turned(reach, UPRIGHT.get(turn))
+
+
+def _read(encoded: bytes) -> _Jpeg:
+    import jpeglib  # type: ignore[import-untyped]  # not built for every platform; `why_not_kept` says so
+
+    with _one_at_a_time, tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "source.jpeg")
+        path.write_bytes(encoded)
+        jpeglib.version.set(LIBJPEG)
+        file = jpeglib.read_dct(str(path))
+        planes = [file.Y, file.Cb, file.Cr, file.K][: file.num_components]
+    tables = [file.qt[number] for number in file.quant_tbl_no]
+    tallest, widest = file.samp_factor.max(axis=0)
+    areas_hw = [(int(8 * tallest // rows), int(8 * widest // columns)) for rows, columns in file.samp_factor]
+    return _Jpeg(file, planes, tables, areas_hw)
+
+
+def _write(jpeg: _Jpeg, segments: list[Any]) -> bytes:
+    # With tables of its own jpeglib renumbers the components; without, it copies what the source's header says.
+    jpeg.file.qt = TABLES_AS_THEY_ARE
+    jpeg.file.markers = segments
+    with _one_at_a_time, tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "delivered.jpeg")
+        jpeg.file.write_dct(str(path), flags=["OPTIMIZE_CODING"])
+        return path.read_bytes()
+
+
+def _repaint(jpeg: _Jpeg, picture: Rgb, allow: Mask) -> None:
+    """Put the finished picture's coefficients into the touched blocks; only the window around them is encoded."""
+    tallest, widest = (max(sides) for sides in zip(*jpeg.areas_hw, strict=True))
+    rows, columns = (np.flatnonzero(_touched(allow, (tallest, widest)).any(axis=axis)) for axis in (1, 0))
+    top, left = rows[0] * tallest, columns[0] * widest
+    window = picture[top : (rows[-1] + 1) * tallest, left : (columns[-1] + 1) * widest]
+    fresh = _encoded_like(jpeg, window)
+    for plane, new, (height, width) in zip(jpeg.planes, fresh.planes, jpeg.areas_hw, strict=True):
+        seen = np.s_[top // height :, left // width :]
+        touched = _touched(allow, (height, width))[seen][: new.shape[0], : new.shape[1]]
+        plane[seen][: new.shape[0], : new.shape[1]][touched] = new[touched]
+
+
+def _encoded_like(jpeg: _Jpeg, picture: Rgb) -> _Jpeg:
+    """Encode a picture (H, W, 3) with the tables and the subsampling of another JPEG."""
+    import jpeglib
+
+    file = jpeglib.from_spatial(np.ascontiguousarray(picture))
+    file.samp_factor, file.jpeg_color_space = jpeg.file.samp_factor, jpeg.file.jpeg_color_space
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "finished.jpeg")
+        with _one_at_a_time:
+            file.write_spatial(str(path), qt=np.stack(jpeg.tables), quant_tbl_no=np.arange(4))
+        return _read(path.read_bytes())
+
+
+def _segments(jpeg: _Jpeg, xmp: bytes | None) -> list[Any]:
+    """The source's metadata; without the JFIF header, which libjpeg writes, and the index of pictures left away."""
+    import jpeglib
+
+    left_away = (JFIF, EXTRA_PICTURES) if xmp is None else (JFIF, EXTRA_PICTURES, XMP)
+    segments = [segment for segment in jpeg.file.markers if not segment.content.startswith(left_away)]
+    if xmp is not None:
+        content = XMP + xmp
+        segments.append(jpeglib.Marker(jpeglib.MarkerType.JPEG_APP1, len(content), content))
+    return segments
+
+
+def _touched(allow: Mask, area_hw: tuple[int, int]) -> Mask:
+    """Which blocks hold an allowed pixel; the last row and column of blocks may reach beyond the picture."""
+    rows, columns = area_hw
+    height, width = allow.shape
+    padded = np.pad(allow, ((0, -height % rows), (0, -width % columns)))
+    return np.asarray(padded.reshape(padded.shape[0] // rows, rows, -1, columns).any(axis=(1, 3)))
+
+
+def _turned(array: NDArray[Any], turn: Image.Transpose | None) -> NDArray[Any]:
+    return array if turn is None else np.asarray(Image.fromarray(array).transpose(turn))

@@ -1,0 +1,90 @@
+"""What a layout says, and the layouts of the tasks that paint on the source as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rgb = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """The geometry of one task on one picture; all arrays have one size, that of the delivered picture.
+
+    base: uint8 (H, W, 3), what the delivered picture is, bit for bit, outside `allow`. canvas: uint8 (H, W, 3), what
+    is painted on; it equals `base` outside `allow`. allow: bool (H, W), where the delivered picture may differ from
+    `base`. repaint: bool (H, W), what a painter denoises; where it is empty nothing is painted and the canvas is the
+    result. kept: bool (H, W), the product's own opaque pixels, which the delivered picture shows as the canvas has
+    them; empty where the task promises nothing about a product. at_xy: where the source's first pixel lies, pixels of
+    the canvas; None where the source was resampled, or is not the picture that stays. Masks that are False or True
+    everywhere may be read-only views.
+
+    Raises:
+        ValueError: sizes differ.
+    """
+
+    base: Rgb
+    canvas: Rgb
+    allow: Mask
+    repaint: Mask
+    kept: Mask
+    at_xy: tuple[int, int] | None = (0, 0)
+
+    def __post_init__(self) -> None:
+        size = self.allow.shape
+        masks, pictures = (self.repaint.shape, self.kept.shape), (self.base.shape, self.canvas.shape)
+        if len(size) != 2 or any(mask != size for mask in masks) or any(shape != (*size, 3) for shape in pictures):
+            raise ValueError(
+                f"a layout of pictures {pictures} and masks {(size, *masks)}; expected one size, (H, W, 3) and (H, W)"
+            )
+
+    @property
+    def paste(self) -> Mask:
+        """Where what was painted shows; elsewhere the canvas is the result."""
+        return self.allow & self.repaint
+
+
+def replaced(source: Rgb, allow: Mask, repaint: Mask) -> Layout:
+    """Paint on the source itself; replace, recolour and remove do.
+
+    Args:
+        source: (H, W, 3).
+        allow: (H, W), where the result may differ from the source; an empty one lets nothing change.
+        repaint: (H, W), what is denoised; it may leak out of `allow`, the result does not.
+
+    Raises:
+        ValueError: sizes differ.
+    """
+    return Layout(base=source, canvas=source, allow=allow, repaint=repaint, kept=nowhere(source))
+
+
+def background(source: Rgb, core: Mask) -> Layout:
+    """Paint all but the product.
+
+    Args:
+        source: (H, W, 3).
+        core: (H, W), True on the product's opaque pixels, which stay; an empty one lets everything change.
+
+    Raises:
+        ValueError: sizes differ.
+    """
+    return Layout(base=source, canvas=source, allow=~core, repaint=~core, kept=core)
+
+
+def everything(source: Rgb) -> Layout:
+    """Paint the whole picture (H, W, 3); restyle does."""
+    return Layout(source, source, allow=everywhere(source), repaint=everywhere(source), kept=nowhere(source))
+
+
+def nowhere(rgb: Rgb) -> Mask:
+    """A mask of the picture's size that is False everywhere and weighs nothing; read-only."""
+    return np.broadcast_to(np.False_, rgb.shape[:2])
+
+
+def everywhere(rgb: Rgb) -> Mask:
+    """A mask of the picture's size that is True everywhere and weighs nothing; read-only."""
+    return np.broadcast_to(np.True_, rgb.shape[:2])

@@ -1,0 +1,218 @@
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+import jpeglib
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+from scipy import ndimage
+
+from pipelines.errors import ImageError
+from pipelines.pixels.images import decode, encode, provenance_xmp
+from pipelines.pixels.jpeg_blocks import changed_blocks, decoded_reach, why_not_kept, with_blocks_kept
+from pipelines.pixels.proof import prove
+
+HEIGHT, WIDTH = 101, 150  # neither is a multiple of a block
+RNG = np.random.default_rng(3)
+SMOOTH = np.asarray(Image.fromarray(RNG.integers(0, 256, (9, 13, 3)).astype(np.uint8)).resize((WIDTH, HEIGHT)))
+PAINTED = np.asarray(Image.fromarray(RNG.integers(0, 256, (9, 13, 3)).astype(np.uint8)).resize((WIDTH, HEIGHT)))
+ALLOW = np.zeros((HEIGHT, WIDTH), bool)
+ALLOW[37:66, 43:92] = True
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def a_jpeg(rgb=SMOOTH, mode="RGB", format="JPEG", **options):
+    file = io.BytesIO()
+    Image.fromarray(rgb).convert(mode).save(file, format, **{"quality": 88, **options})
+    return file.getvalue()
+
+
+def written(tmp_path, space="JCS_YCbCr", factors=None, flags=()):
+    """A JPEG of a kind that Pillow does not write."""
+    ink = space == "JCS_YCCK"
+    file = jpeglib.from_spatial(
+        np.dstack([SMOOTH, SMOOTH[..., 0]]) if ink else SMOOTH, jpeglib.JCS_CMYK if ink else None
+    )
+    file.jpeg_color_space = jpeglib.Colorspace[space]
+    file.samp_factor = factors
+    file.write_spatial(str(tmp_path / "made.jpeg"), qt=88, flags=list(flags))
+    return (tmp_path / "made.jpeg").read_bytes()
+
+
+def finished_over(source, allow=ALLOW):
+    return np.where(allow[..., None], PAINTED, decode(source).rgb)
+
+
+def check_kept(source, allow=ALLOW):
+    """Every block outside is the source's; beyond the reach no decoded pixel differs; the inside was painted."""
+    assert why_not_kept(source) is None
+    finished = finished_over(source, allow)
+
+    delivered = with_blocks_kept(source, finished, allow)
+
+    assert changed_blocks(source, delivered, allow) == 0
+    before, after = decode(source).rgb, decode(delivered).rgb
+    reach = decoded_reach(source, allow)
+    assert reach[allow].all()
+    assert prove(before, after, reach).changed_outside == 0
+    return finished, after, reach
+
+
+def test_empty_mask_keeps_every_block_and_every_pixel():
+    source = a_jpeg()
+
+    delivered = with_blocks_kept(source, PAINTED, np.zeros_like(ALLOW))
+
+    assert changed_blocks(source, delivered, np.zeros_like(ALLOW)) == 0
+    np.testing.assert_array_equal(decode(delivered).rgb, decode(source).rgb)
+    assert not decoded_reach(source, np.zeros_like(ALLOW)).any()
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_untouched_blocks_stay_whatever_the_subsampling(subsampling, progressive):
+    finished, after, reach = check_kept(a_jpeg(subsampling=subsampling, progressive=progressive))
+
+    inside = ndimage.binary_erosion(ALLOW, iterations=4)
+    assert np.abs(finished[inside].astype(int) - after[inside]).mean() < 6  # as near as quality 88 comes
+    side = 16 if subsampling else 8
+    assert not (reach & ~ndimage.binary_dilation(ALLOW, iterations=side, structure=np.ones((3, 3)))).any()
+
+
+@pytest.mark.parametrize("factors", ["4:1:1", "4:4:0"])
+def test_rare_subsamplings_are_kept(tmp_path, factors):
+    check_kept(written(tmp_path, factors=factors))
+
+
+def test_arithmetic_coding_is_read(tmp_path):
+    check_kept(written(tmp_path, flags=["ARITH_CODE"]))
+
+
+def test_grey_stays_grey():
+    source = a_jpeg(mode="L")
+
+    _, after, _ = check_kept(source)
+
+    assert (after == after[..., :1]).all()
+    assert Image.open(io.BytesIO(with_blocks_kept(source, PAINTED, ALLOW))).mode == "L"
+
+
+@pytest.mark.parametrize("edge", [np.s_[:3, :3], np.s_[-1:, -1:], np.s_[:, 149:], np.s_[100:], np.s_[:]])
+def test_mask_may_touch_the_border_and_be_everything(edge):
+    allow = np.zeros_like(ALLOW)
+    allow[edge] = True
+
+    check_kept(a_jpeg(subsampling=2), allow)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_picture_lies_as_the_source_does(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    source = a_jpeg(exif=exif, subsampling=2)
+    upright = decode(source).rgb
+    allow = np.zeros(upright.shape[:2], bool)
+    allow[60:90, 5:33] = True
+    painted = np.where(allow[..., None], np.uint8([[[250, 20, 20]]]), upright)
+
+    delivered = with_blocks_kept(source, painted, allow)
+
+    after = decode(delivered).rgb
+    assert Image.open(io.BytesIO(delivered)).getexif()[0x0112] == orientation
+    assert changed_blocks(source, delivered, allow) == 0
+    assert prove(upright, after, decoded_reach(source, allow)).changed_outside == 0
+    np.testing.assert_allclose(after[70:80, 12:26].reshape(-1, 3).mean(axis=0), [250, 20, 20], atol=6)
+
+
+def test_one_pixel_picture():
+    source = a_jpeg(SMOOTH[:1, :1], subsampling=2)
+
+    delivered = with_blocks_kept(source, np.uint8([[[255, 255, 255]]]), np.array([[True]]))
+
+    np.testing.assert_allclose(decode(delivered).rgb, 255, atol=4)
+
+
+def test_tables_subsampling_and_metadata_are_the_sources():
+    exif = Image.Exif()
+    exif[0x010F] = "a camera"
+    source = a_jpeg(exif=exif, icc_profile=SRGB, comment=b"by hand", subsampling=1, dpi=(72, 72))
+
+    delivered = with_blocks_kept(source, finished_over(source), ALLOW)
+
+    before, after = (Image.open(io.BytesIO(encoded)) for encoded in (source, delivered))
+    assert after.quantization == before.quantization
+    assert after.layer == before.layer
+    assert after.applist == before.applist
+    for name in ("exif", "icc_profile", "comment", "dpi", "jfif_version"):
+        assert after.info[name] == before.info[name]
+
+
+def test_a_packet_takes_the_place_of_the_sources():
+    source = a_jpeg(xmp=b"<old/>")
+    packet = provenance_xmp("Packshot", None)
+
+    with_new = with_blocks_kept(source, finished_over(source), ALLOW, xmp=packet)
+    with_old = with_blocks_kept(source, finished_over(source), ALLOW)
+
+    assert Image.open(io.BytesIO(with_new)).info["xmp"] == packet
+    assert b"<old/>" not in with_new
+    assert Image.open(io.BytesIO(with_old)).info["xmp"] == b"<old/>"
+
+
+def test_packet_that_is_too_long_is_an_error():
+    with pytest.raises(ValueError, match="an XMP packet of 65503 bytes; a JPEG holds 65502"):
+        with_blocks_kept(a_jpeg(), SMOOTH, ALLOW, xmp=b" " * 65503)
+
+
+def test_only_the_first_of_several_pictures_is_carried():
+    source = a_jpeg(format="MPO", save_all=True, append_images=[Image.fromarray(PAINTED)])
+
+    delivered = with_blocks_kept(source, finished_over(source), ALLOW)
+
+    assert Image.open(io.BytesIO(source)).format == "MPO"
+    assert Image.open(io.BytesIO(delivered)).format == "JPEG"
+    assert changed_blocks(source, delivered, ALLOW) == 0
+
+
+def test_a_picture_that_was_encoded_again_is_found_out():
+    source = a_jpeg(subsampling=2)
+    shifted = a_jpeg(np.roll(SMOOTH, 1, axis=1), subsampling=2)
+
+    of_all = 13 * 19 + 2 * 7 * 10
+    assert changed_blocks(source, encode(SMOOTH, "jpeg"), np.zeros_like(ALLOW)) == of_all
+    assert 0 < changed_blocks(source, shifted, ALLOW) < of_all
+    assert changed_blocks(source, shifted, np.ones_like(ALLOW)) == 0
+
+
+def test_what_cannot_be_kept_is_told(tmp_path):
+    linear = SRGB[:16] + b"GRAY" + SRGB[20:]
+
+    assert why_not_kept(encode(SMOOTH, "png")) == "the source is a PNG file, not a JPEG"
+    assert why_not_kept(a_jpeg(mode="CMYK")) == "the JPEG stores CMYK; only YCbCr and grey can be kept"
+    assert why_not_kept(written(tmp_path, "JCS_YCCK")) == "the JPEG stores CMYK; only YCbCr and grey can be kept"
+    by_letters = written(tmp_path, "JCS_RGB")
+    by_adobe = by_letters.replace(b"R\x11\0G\x11\0B\x11\0", b"\1\x11\0\2\x11\0\3\x11\0").replace(
+        b"\3R\0G\0B\0", b"\3\1\0\2\0\3\0"
+    )
+    np.testing.assert_array_equal(decode(by_adobe).rgb, decode(by_letters).rgb)
+    for stores_rgb in (by_letters, by_adobe):
+        assert why_not_kept(stores_rgb) == "the JPEG stores RGB; only YCbCr and grey can be kept"
+    assert why_not_kept(a_jpeg(mode="L", icc_profile=linear)).startswith("the JPEG is grey with a profile of its own")
+    assert why_not_kept(a_jpeg(icc_profile=SRGB * 5000)).endswith("metadata segments; up to 40 can be kept")
+    with pytest.raises(ImageError, match="the file is empty"):
+        why_not_kept(b"")
+
+
+def test_threads_do_not_disturb_each_other():
+    sources = [a_jpeg(comment=bytes([65 + number]) * 100 * number, subsampling=number % 3) for number in range(6)]
+    alone = [with_blocks_kept(source, finished_over(source), ALLOW) for source in sources]
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda source: with_blocks_kept(source, finished_over(source), ALLOW), sources))
+
+    assert together == alone
+
+
+def test_sizes_that_differ_are_an_error():
+    with pytest.raises(ValueError, match=r"shape \(101, 150\) for a JPEG that is stored with 75 x 50 pixels"):
+        with_blocks_kept(a_jpeg(SMOOTH[:50, :75]), SMOOTH, ALLOW)
