@@ -1,7 +1,7 @@
-"""What a user asks for: a YAML recipe -> frozen, strict settings with units and defaults.
+"""What a user asks for: a YAML recipe -> one section a node, filled in from its model set and its task, and checked.
 
-One section a node of the graph, beside `catalogue` (which column is what) and `prompts` (templates over columns, filled
-in by `catalogue.rows`; no stage sees a template). A section is all that its stage receives.
+Beside the nodes' sections stand `catalogue` (which column is what) and `prompts` (templates over columns, filled in by
+`catalogue.rows`; no stage sees a template).
 """
 
 from __future__ import annotations
@@ -10,226 +10,44 @@ import difflib
 import re
 import string
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from pipelines.errors import ConfigError
+from pipelines.rows import in_step
+from pipelines.settings import (
+    DRAWS_NOTHING,
+    FINDS_NOTHING,
+    MOVES_THE_PICTURE,
+    NEEDS_WORDS,
+    CatalogueSettings,
+    Checkpoint,
+    ComposeSettings,
+    DeliverSettings,
+    DetectSettings,
+    FindSettings,
+    JudgeSettings,
+    MaskSettings,
+    PaintSettings,
+    PromptSettings,
+    ReadSettings,
+    ScoreSettings,
+    SegmentSettings,
+    Settings,
+    Task,
+)
 
 RECIPES = Path(__file__).parent / "recipes"
-DEFAULT_NEGATIVE_PROMPT = "blurry, distorted, deformed, low quality, text, watermark"
-
-
-class Settings(BaseModel):
-    """Frozen; an unknown key is an error, so a slip of typing cannot pass as a default."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Checkpoint(Settings):
-    """A model's weights, pinned: data, not code.
-
-    In YAML one string will do: `embedded:detector`, `org/model@<40 hex digits>`, or `path#sha256=<64 hex digits>`.
-    """
-
-    uri: str = Field(description="`embedded:NAME`, a hub id `org/model`, or the path of a folder or file of weights.")
-    revision: str | None = Field(None, description="A hub id's commit: 40 hex digits. A branch could move under a run.")
-    sha256: str | None = Field(None, description="The hash that a path's weights must have; 64 hex digits.")
-
-    @property
-    def is_embedded(self) -> bool:
-        """Whether these weights ship with the package and know the sample world alone."""
-        return self.uri.startswith("embedded:")
-
-    @model_validator(mode="after")
-    def _pinned(self) -> Checkpoint:
-        if self.revision is not None and not re.fullmatch(r"[0-9a-f]{40}", self.revision):
-            raise ValueError(
-                f"`revision` is {self.revision!r}, which may be the name of a branch and can move under a run; "
-                f"give the 40-digit hash of one of {self.uri!r}'s commits"
-            )
-        if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
-            raise ValueError(f"`sha256` is {self.sha256!r}; expected 64 hex digits")
-        return self
-
-
-def _checkpoint(given: Any) -> Any:
-    if not isinstance(given, str):
-        return given
-    if "#sha256=" in given:
-        uri, _, digest = given.partition("#sha256=")
-        return {"uri": uri, "sha256": digest}
-    uri, at, revision = given.partition("@")
-    return {"uri": uri, "revision": revision} if at else {"uri": given}
-
-
-AnyCheckpoint = Annotated[Checkpoint, BeforeValidator(_checkpoint)]
-
-
-class ModelSettings(Settings):
-    """What every stage with a network has: which weights, and how it is called (both are in the node's key)."""
-
-    checkpoint: AnyCheckpoint = Field(description="The weights; filled in from `models` where that names a set.")
-    call_size: int = Field(4, ge=1, le=64, description="Samples a network call; the last call is padded to it.")
-    threads: int = Field(
-        1,
-        ge=1,
-        le=64,
-        description="CPU threads a network call; another number may change last bits. One each in several processes "
-        "makes more pictures than several in one; more only shorten a single request.",
-    )
-
-
-class CatalogueSettings(Settings):
-    """Which column of the product table is what; a bare S3 prefix or folder of pictures needs none of it."""
-
-    key: str = Field("sku", description="Column that names an item; unique. For a bare prefix the key is the path.")
-    image: str = Field("image", description="Column with the picture: a URI, or a path relative to the table.")
-    mask: str | None = Field(
-        None, description="Column with a given mask (white is repainted); null where there is none."
-    )
-    references: str | None = Field(None, description="Column with reference pictures: a list, or one path.")
-
-
-class PromptSettings(Settings):
-    """The words, as templates over the table's columns: `a {colour} {category}`."""
-
-    find: str = Field("{category}", description="What to look for in the picture.")
-    paint: tuple[str, ...] = Field(min_length=1, description="What to paint; variants take the prompts in turn.")
-    negative: str = Field(DEFAULT_NEGATIVE_PROMPT, description="What the painter keeps away from.")
-
-    @field_validator("paint", mode="before")
-    @classmethod
-    def _one_or_many(cls, given: Any) -> Any:
-        return (given,) if isinstance(given, str) else given
-
-
-class ReadSettings(Settings):
-    """Limits of what is fetched; they enter no key."""
-
-    max_bytes: int = Field(50_000_000, gt=0, description="Larger files are failed rows. Bytes.")
-    max_pixels: int = Field(
-        50_000_000, gt=0, description="Larger pictures are failed rows, told before decoding. Pixels."
-    )
-
-
-class DetectSettings(ModelSettings):
-    """Which boxes count as found."""
-
-    min_score: float = Field(0.35, ge=0, le=1, description="Boxes below this confidence are dropped.")
-    nms_iou: float = Field(0.5, ge=0, le=1, description="Of two boxes that overlap more, the better one stays. IoU.")
-    max_area: float = Field(
-        0.9, gt=0, le=1, description="Larger boxes are refused: most answer nothing. Share of picture."
-    )
-
-
-class SegmentSettings(ModelSettings):
-    """How a box becomes a mask."""
-
-
-class MaskSettings(Settings):
-    """Where pixels may change, what is denoised, and which crops the painter sees."""
-
-    instances: Literal["highest_score", "largest", "all"] = Field(
-        "highest_score", description="Which boxes to repaint."
-    )
-    max_hole: float = Field(
-        0.01, ge=0, le=1, description="Smaller holes are filled; a bag's handle stays open. Share of mask."
-    )
-    min_speck: float = Field(0.02, ge=0, le=1, description="Smaller loose parts go. Share of the largest part.")
-    grow: float = Field(
-        0.015, ge=0, le=0.5, description="Growth of the found mask: where pixels may change. Share of its diagonal."
-    )
-    denoise_grow: float = Field(
-        0.015, ge=0, le=0.5, description="Further growth of what is denoised, never of what may change."
-    )
-    max_area: float = Field(0.9, gt=0, le=1, description="A larger mask is refused. Share of the picture.")
-    crop_px: int = Field(
-        512, ge=64, le=2048, multiple_of=8, description="Side of the painter's crops; from `models`. Pixels."
-    )
-
-
-class PaintSettings(ModelSettings):
-    """How a crop is repainted."""
-
-    task: Literal["replace"] = Field("replace", description="What happens to the product.")
-    variants: int = Field(4, ge=1, le=64, description="Candidate pictures an item.")
-    sampler: Literal["ddim", "euler", "euler_a", "heun", "dpm++_2m", "dpm++_2m_sde", "unipc", "lcm"] = Field(
-        "ddim", description="The diffusion sampler, by the name people know."
-    )
-    steps: int = Field(20, ge=1, le=200, description="Denoising steps; time grows in proportion.")
-    guidance: float = Field(
-        7.5, ge=0, le=30, description="Classifier-free guidance; 1 and below is off, higher is more literal."
-    )
-    strength: float = Field(1.0, gt=0, le=1, description="Share of the noise that is put in; 1 forgets what was there.")
-    seed: int = Field(0, ge=0, lt=2**63, description="Another number gives other noise to every item.")
-    seed_by: str | None = Field(
-        None, description="Column whose value replaces the picture's hash: views of one SKU share noise."
-    )
-    seeds: tuple[int, ...] = Field((), description="The variants' seeds themselves, in place of derived ones.")
-
-    @model_validator(mode="after")
-    def _a_seed_a_variant(self) -> PaintSettings:
-        if self.seeds and len(self.seeds) != self.variants:
-            raise ValueError(
-                f"`seeds` lists {len(self.seeds)} seeds for {self.variants} variants; give one each or none"
-            )
-        return self
-
-
-class ComposeSettings(Settings):
-    """How a painted crop joins its surroundings."""
-
-    colour_fit: bool = Field(True, description="Fit gain and offset on the ring outside the mask before pasting.")
-    ring_px: int = Field(12, ge=1, le=128, description="Width of that ring. Pixels of the crop.")
-    feather_px: float = Field(2.0, ge=0, le=64, description="Inward feather of the paste. Pixels of the crop.")
-
-
-class ScoreSettings(ModelSettings):
-    """Which encoder measures likeness; raw numbers only."""
-
-
-class JudgeSettings(Settings):
-    """Which variants are kept; cheap to change: no model is called again."""
-
-    min_text_similarity: float = Field(
-        0.2, ge=-1, le=1, description="Cosine of prompt and product; depends on the encoder."
-    )
-    min_reference_similarity: float = Field(
-        -1.0, ge=-1, le=1, description="Cosine of the nearest reference and product."
-    )
-    max_ring_error: float = Field(
-        40.0, ge=0, le=255, description="Mean difference in the ring outside, after the fit. Levels."
-    )
-    keep_best: int = Field(1, ge=1, le=64, description="At most so many variants an item are kept.")
-
-
-class DeliverSettings(Settings):
-    """The form of the pictures that leave."""
-
-    format: Literal["png", "webp", "jpeg"] = Field(
-        "png", description="PNG and WebP are lossless; JPEG needs `exact: false`."
-    )
-    exact: bool = Field(
-        True, description="Outside the mask every pixel is the source's, measured on the delivered file."
-    )
-    feather_px: float = Field(
-        4.0, ge=0, le=256, description="Inward feather of the paste into the picture. Its pixels."
-    )
-
-    @model_validator(mode="after")
-    def _jpeg_is_not_exact(self) -> DeliverSettings:
-        if self.exact and self.format == "jpeg":
-            raise ValueError("`format: jpeg` changes every pixel a little; say `exact: false`, or take png or webp")
-        return self
-
 
 MODEL_SETS: dict[str, dict[str, dict[str, Any]]] = {
     "embedded": {
         "detect": {"checkpoint": "embedded:detector", "call_size": 4, "min_score": 0.38},
         "segment": {"checkpoint": "embedded:segmenter", "call_size": 4},
+        "find": {"checkpoint": "embedded:segmenter", "encoder": "embedded:encoder", "points_per_side": 16},
         "mask": {"crop_px": 256},
         "paint": {"checkpoint": "embedded:painter", "call_size": 4, "sampler": "unipc", "steps": 8, "guidance": 3.0},
         "score": {"checkpoint": "embedded:encoder", "call_size": 8},
@@ -237,6 +55,29 @@ MODEL_SETS: dict[str, dict[str, dict[str, Any]]] = {
     "own": {},
 }
 """What a set of models fills in where a recipe is silent; full-size sets join when their weights have been tried."""
+
+
+TASK_DEFAULTS: dict[Task, dict[str, dict[str, Any]]] = {
+    "replace": {},
+    "recolour": {"paint": {"strength": 0.25}},
+    "remove": {"paint": {"guidance": 1.0, "strength": 0.35}, "mask": {"grow": 0.03}, "score": {"likeness": False}},
+    "background": {"score": {"likeness": False}},
+    "studio": {"paint": {"variants": 1}, "score": {"likeness": False}},
+    "outpaint": {"score": {"likeness": False}},
+    "place": {"paint": {"strength": 0.4}, "score": {"likeness": False}},
+    "insert": {"paint": {"strength": 0.5}},
+    "restyle": {"paint": {"strength": 0.5}, "score": {"likeness": False}},
+}
+"""What a task fills in where recipe and model set are silent. 0.4 for a seam: Krita AI Diffusion's second pass."""
+
+
+FILLS: dict[Task, str] = {"replace": "blur", "remove": "telea"}
+"""What lies under the mask where a task begins with less than full noise: the choices of Krita AI Diffusion, but Telea
+where it takes LaMa. Other tasks bring a picture of their own to begin with."""
+FINDING = ("detect", "segment", "find")
+"""The sections about where a product is."""
+STEP_SECTIONS = ("prompts", "detect", "segment", "find", "mask", "paint", "compose")
+"""The sections that a step may have for itself."""
 
 
 class Recipe(Settings):
@@ -250,36 +91,104 @@ class Recipe(Settings):
     catalogue: CatalogueSettings = CatalogueSettings()
     prompts: PromptSettings
     read: ReadSettings = ReadSettings()
-    detect: DetectSettings
-    segment: SegmentSettings
+    detect: DetectSettings | None = Field(
+        None, description="What counts as found; none in a task on the whole picture."
+    )
+    segment: SegmentSettings | None = Field(None, description="How a box becomes a mask; none where nothing is found.")
+    find: FindSettings | None = Field(
+        None, description="Finding among all that can be cut out, by text or reference; then no `detect` or `segment`."
+    )
     mask: MaskSettings
     paint: PaintSettings
     compose: ComposeSettings = ComposeSettings()
     score: ScoreSettings
     judge: JudgeSettings = JudgeSettings()
     deliver: DeliverSettings = DeliverSettings()
+    steps: tuple[Recipe, ...] = Field(
+        (), description="Tasks one after the other: each lists what differs from the recipe's own sections."
+    )
+
+    def chain(self) -> tuple[Recipe, ...]:
+        """The recipe of every step, in order; a recipe without `steps` is its own only one.
+
+        Of a recipe with steps, the sections themselves are those of the last, which is what is scored and delivered.
+        """
+        return self.steps or (self,)
 
     @model_validator(mode="before")
     @classmethod
-    def _fill_in_models(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        filled = dict(given)
-        for section, defaults in MODEL_SETS.get(str(given.get("models")), {}).items():
-            if isinstance(filled.get(section, {}), Mapping):
-                filled[section] = {**defaults, **(filled.get(section) or {})}
-        for section in ("detect", "segment", "mask", "paint", "score"):
-            filled.setdefault(section, {})
-        return filled
+    def _fill_in(cls, given: Any) -> Any:
+        return _filled_in(given) if isinstance(given, Mapping) else given
+
+    @model_validator(mode="after")
+    def _steps_fit_together(self) -> Recipe:
+        for number, (step, following) in enumerate(pairwise(self.chain()), start=1):
+            if step.paint.variants != 1:
+                raise ValueError(f"step {number} paints {step.paint.variants} variants and hands on one; set it to 1")
+            moved = step.paint.task in MOVES_THE_PICTURE
+            looks = following.find or following.detect
+            if moved and looks and looks.on == "source":
+                raise ValueError(
+                    f"step {number} is {step.paint.task!r}, which moves the picture, so step {number + 1} cannot look "
+                    f"for its product in the source; set its `{'find' if following.find else 'detect'}.on` to "
+                    "`canvas`, or change their order"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_task(self) -> Recipe:
+        task = self.paint.task
+        if self.mask.layout.task != task:
+            raise ValueError(f"`mask.layout.task` is {self.mask.layout.task!r} and `paint.task` {task!r}; leave it out")
+        said = [name for name in FINDING if getattr(self, name) is not None]
+        if task in FINDS_NOTHING and said:
+            raise ValueError(f"the task {task!r} looks for no product; take `{said[0]}` out")
+        if task not in FINDS_NOTHING and said not in (["detect", "segment"], ["find"]):
+            raise ValueError(
+                f"the task {task!r} looks for a product, by `detect` and `segment` or by `find`; here are {said}"
+            )
+        if self.find and self.mask.instances != "highest_score":
+            raise ValueError(
+                "what `find` stores are rival readings, of which the first counts; `mask.instances` can only be "
+                f"`highest_score`, and is `{self.mask.instances}`"
+            )
+        if self.find and self.find.by == "reference" and self.catalogue.references is None:
+            raise ValueError(
+                "`find.by: reference` needs `catalogue.references`, the column with the product's pictures"
+            )
+        if task in NEEDS_WORDS and not any(template.strip() for template in self.prompts.paint):
+            raise ValueError(f"the task {task!r} paints what `prompts.paint` says, and it says nothing")
+        if (task == "recolour") != (self.prompts.colour is not None):
+            raise ValueError(f"`prompts.colour` belongs to the task `recolour`; this one is {task!r}")
+        if task == "place" and self.catalogue.scene is None:
+            raise ValueError("the task `place` needs `catalogue.scene`, the column with the pictures to place in")
+        if task == "insert" and self.catalogue.references is None:
+            raise ValueError("the task `insert` needs `catalogue.references`, the column with the product's pictures")
+        if task in DRAWS_NOTHING and self.paint.variants != 1:
+            raise ValueError(f"the task {task!r} leaves nothing to chance; set `paint.variants` to 1")
+        return self
 
     def checkpoints(self) -> dict[str, Checkpoint]:
-        """The checkpoint of every node that has one, in the graph's order."""
-        sections = {name: getattr(self, name) for name in type(self).model_fields}
-        return {name: section.checkpoint for name, section in sections.items() if isinstance(section, ModelSettings)}
+        """The checkpoint of every node that has one, in the graph's order.
+
+        What a node loads besides stands behind it as `paint+1`: a LoRA, SAM beside the encoder.
+        """
+        return {
+            (in_step(name, number) if name in STEP_SECTIONS else name) + (f"+{place}" if place else ""): one
+            for number, step in enumerate(self.chain(), start=1)
+            for name in type(step).model_fields
+            if isinstance(section := getattr(step, name), Settings)
+            for place, one in enumerate(section.weights())
+        }
 
     def uses_embedded(self) -> bool:
         """Whether any model knows the sample world alone."""
         return any(checkpoint.is_embedded for checkpoint in self.checkpoints().values())
+
+    def find_template(self) -> str:
+        """What is looked for, as a template; nothing, in a task on the whole picture or by reference."""
+        by_reference = self.find is not None and self.find.by == "reference"
+        return "" if by_reference or self.paint.task in FINDS_NOTHING else self.prompts.find
 
     def needed_columns(self) -> dict[str, list[str]]:
         """The table's columns that the recipe names, each with the settings that name it."""
@@ -289,14 +198,78 @@ class Recipe(Settings):
         return needed
 
     def _named_columns(self) -> Iterator[tuple[str, str]]:
+        for step in self.steps:
+            yield from step._named_columns()
         for setting, template in [
-            ("prompts.find", self.prompts.find),
+            ("prompts.find", self.find_template()),
             *(("prompts.paint", template) for template in self.prompts.paint),
             ("prompts.negative", self.prompts.negative),
+            *([("prompts.colour", self.prompts.colour)] if self.prompts.colour else []),
         ]:
             yield from ((setting, column) for column in template_columns(template))
         if self.paint.seed_by:
             yield "paint.seed_by", self.paint.seed_by
+
+
+def _filled_in(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given, and what its model set and its task say where it is silent."""
+    if isinstance(given.get("steps"), list | tuple) and given["steps"]:
+        return _with_steps(given)
+    task = _task_of(given)
+    filled = dict(given)
+    if filled.get("find") == {"by": "boxes"}:
+        del filled["find"]
+    finds = () if task in FINDS_NOTHING else ("find",) if filled.get("find") else ("detect", "segment")
+    for section in (*FINDING, "mask", "paint", "score"):
+        said = filled.get(section, {})
+        if isinstance(said, Mapping) and (said or section in finds or section not in FINDING):
+            of_models = MODEL_SETS.get(str(given.get("models")), {}).get(section, {})
+            of_task = TASK_DEFAULTS.get(task, {}).get(section, {})
+            filled[section] = {**of_models, **of_task, **said}
+    if isinstance(filled.get("detect"), Mapping) and isinstance(filled.get("segment"), Mapping):
+        filled["segment"] = {"on": filled["detect"].get("on", "source"), **filled["segment"]}
+    if task == "background" and all(isinstance(filled.get(name), Mapping) for name in ("segment", "score")):
+        filled["score"] = {"segmenter": filled["segment"].get("checkpoint"), **filled["score"]}
+    if isinstance(filled.get("mask"), Mapping):
+        layout = filled["mask"].get("layout", {})
+        less_noise = isinstance(filled.get("paint"), Mapping) and filled["paint"].get("strength", 1.0) != 1.0
+        if isinstance(layout, Mapping) and task in FILLS and less_noise:
+            layout = {"fill": FILLS[task], **layout}
+        if isinstance(layout, Mapping):
+            filled["mask"] = {**filled["mask"], "layout": {"task": task, **layout}}
+    return filled
+
+
+def _with_steps(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's own sections become those of its last step; every step's own stand over the recipe's."""
+    common = {name: value for name, value in given.items() if name != "steps"}
+    steps = [_merged(_for_step(common, step), step) if isinstance(step, Mapping) else step for step in given["steps"]]
+    for step, own in zip(steps[:-1], given["steps"], strict=False):
+        if isinstance(own, Mapping) and "variants" not in (own.get("paint") or {}):
+            step["paint"] = {**(step.get("paint") or {}), "variants": 1}
+    last = _filled_in(steps[-1]) if isinstance(steps[-1], Mapping) else common
+    return {**last, "steps": tuple(Recipe.model_validate(step) for step in steps)}
+
+
+def _for_step(common: Mapping[str, Any], step: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The recipe's own sections, without those about finding where a step finds nothing, or in another way."""
+    found_otherwise = ("find",) if "detect" in step or "segment" in step else ("detect", "segment")
+    looks = _task_of(_merged(common, step)) not in FINDS_NOTHING
+    without = found_otherwise if looks and any(name in step for name in FINDING) else () if looks else FINDING
+    return {name: value for name, value in common.items() if name not in without}
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for name, value in above.items():
+        old = merged.get(name)
+        merged[name] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _task_of(given: Mapping[str, Any]) -> Any:
+    paint = given.get("paint")
+    return (paint.get("task") if isinstance(paint, Mapping) else None) or "replace"
 
 
 def template_columns(template: str) -> list[str]:
@@ -359,13 +332,28 @@ def load(name_or_path: str) -> Recipe:
         raise ConfigError(f"{path}:\n{error}") from None
 
 
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a recipe file, for editors: only what a model set, a task or a recipe's steps cannot fill in
+    is required.
+    """
+    definitions = Recipe.model_json_schema()["$defs"]
+    whole = definitions.pop("Recipe")
+    sections = {
+        name: {**one, "required": [key for key in one.get("required", ()) if key != "checkpoint"]}
+        if "call_size" in one.get("properties", ())
+        else one
+        for name, one in definitions.items()
+    }
+    step = {**whole, "required": []}
+    return {**whole, "required": ["name", "models"], "$defs": {**sections, "Recipe": step}}
+
+
 def dump(recipe: Recipe) -> str:
     """The recipe as YAML, with every setting that was given or filled in from the model set."""
-    return str(
-        yaml.safe_dump(
-            recipe.model_dump(mode="json", exclude_unset=True), sort_keys=False, allow_unicode=True, width=100
-        )
-    )
+    plain = recipe.model_dump(mode="json", exclude_unset=True)
+    if recipe.steps:  # the sections that steps have stand in the steps
+        plain = {name: value for name, value in plain.items() if name not in STEP_SECTIONS}
+    return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100))
 
 
 def _plain(problem: Any, given: Any) -> str:
@@ -388,8 +376,22 @@ def _plain(problem: Any, given: Any) -> str:
 
 
 def _known_keys(place: tuple[Any, ...]) -> list[str]:
-    settings: Any = Recipe
+    models: list[type[BaseModel]] = [Recipe]
     for part in place:
-        field = settings.model_fields.get(part) if hasattr(settings, "model_fields") else None
-        settings = field.annotation if field is not None else None
-    return list(settings.model_fields) if hasattr(settings, "model_fields") else []
+        if isinstance(part, int):
+            continue
+        below = [one for model in models if part in model.model_fields for one in _models(model.model_fields[part])]
+        # A section that depends on the task has the task's name as a place of its own.
+        models = below or [one for one in models if part in get_args(one.model_fields["task"].annotation)]
+    return [name for model in models for name in model.model_fields]
+
+
+def _models(field: Any) -> list[type[BaseModel]]:
+    """The settings classes that a field's annotation names, in whatever union, tuple or option."""
+    waiting, found = [field.annotation], []
+    while waiting:
+        one = waiting.pop(0)
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            found.append(one)
+        waiting += get_args(one)
+    return found

@@ -6,16 +6,20 @@ A fake answers from the pixels that it is given, so that a mix-up of rows or cro
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from pipelines.graph import Graph, build
-from pipelines.models import RGB, Candidates, Found, Painting
+from pipelines.models import RGB, Candidates, Found, Painting, Proposals
+from pipelines.pixels.masks import to_rle
 from pipelines.recipe import Recipe, parse
+from pipelines.rows import plain
+from pipelines.settings import FINDS_NOTHING
 from pipelines.stages.deliver import Store
 
 POISON = (255, 0, 255)  # a picture whose first pixel is this breaks the fake detector
@@ -44,17 +48,37 @@ class FakeDetector:
 
 @dataclass(frozen=True)
 class FakeSegmenter:
-    """Cuts what is not the corner's colour inside the box; a second, worse candidate is the whole box."""
+    """Cuts what is not the corner's colour inside the box; a second, worse candidate is the whole box.
 
-    def __call__(self, images: Sequence[RGB], boxes_xyxy: Sequence[NDArray[np.float32]]) -> Iterator[list[Candidates]]:
-        for image, boxes in zip(images, boxes_xyxy, strict=True):
-            yield [self._cut(image, box) for box in boxes]
+    Of points it cuts what has the colour under the first one.
+    """
+
+    def __call__(
+        self, images: Sequence[RGB], prompts: Sequence[Sequence[NDArray[np.float32]]]
+    ) -> Iterator[list[Candidates]]:
+        for image, some in zip(images, prompts, strict=True):
+            yield [self._cut(image, prompt) if prompt.ndim == 1 else self._under(image, prompt) for prompt in some]
+
+    def _under(self, image: RGB, points: NDArray[np.float32]) -> Candidates:
+        column, row = points[0, :2].astype(int)
+        return Candidates((image == image[row, column]).all(2)[None], np.array([0.9], np.float32))
 
     def _cut(self, image: RGB, box: NDArray[np.float32]) -> Candidates:
         whole = np.zeros(image.shape[:2], bool)
         left, top, right, bottom = box.astype(int)
         whole[top:bottom, left:right] = True
         return Candidates(np.stack([whole, whole & (image != image[0, 0]).any(2)]), np.array([0.4, 0.95], np.float32))
+
+
+@dataclass(frozen=True)
+class FakeProposer:
+    """Cuts out every loose part that is not the corner's colour."""
+
+    def __call__(self, images: Sequence[RGB]) -> Iterator[Proposals]:
+        for image in images:
+            parts, count = ndimage.label((image != image[0, 0]).any(2))
+            masks = tuple(dict(to_rle(parts == number)) for number in range(1, count + 1))
+            yield Proposals(masks, np.full(count, 0.9, np.float32))
 
 
 @dataclass(frozen=True)
@@ -91,10 +115,11 @@ class FakeEncoder:
 
 
 FAKES = {
-    "detect": ("detector", FakeDetector()),
-    "segment": ("segmenter", FakeSegmenter()),
-    "paint": ("painter", FakePainter()),
-    "score": ("encoder", FakeEncoder()),
+    "detect": {"detector": FakeDetector()},
+    "segment": {"segmenter": FakeSegmenter()},
+    "find": {"proposer": FakeProposer(), "encoder": FakeEncoder()},
+    "paint": {"painter": FakePainter()},
+    "score": {"encoder": FakeEncoder(), "segmenter": FakeSegmenter()},
 }
 
 
@@ -103,20 +128,30 @@ def a_recipe(folder: Path, **sections: object) -> Recipe:
     weights = folder / "weights.safetensors"
     if not weights.exists():
         weights.write_bytes(b"not looked into")
+    finds = "find" in sections
     given: dict[str, dict[str, object]] = {name: {"checkpoint": str(weights)} for name in FAKES}
+    given["find"]["encoder"] = str(weights)
+    for name in ("detect", "segment") if finds else ("find",):
+        del given[name]
     given["mask"] = {"crop_px": 64}
     given["paint"]["variants"] = 3
-    given["judge"] = {"keep_best": 2, "min_text_similarity": -1.0, "max_ring_error": 255.0}
+    given["judge"] = {"keep_best": 2, "min_text_similarity": -1.0, "max_ring_error": 255.0, "max_expansion": 1e9}
     given["prompts"] = {"find": "{category}", "paint": "a {colour} {category}"}
     for name, section in sections.items():
         given[name] = {**given.get(name, {}), **section} if isinstance(section, dict) else section  # type: ignore[assignment,dict-item]
+    if given["paint"].get("task") in FINDS_NOTHING:
+        del given["detect"], given["segment"]
     return parse({"name": "fake", "models": "own", **given})
 
 
-def a_graph(recipe: Recipe, store: Store | None = None) -> Graph:
-    """The recipe's graph with fakes in the place of models."""
-    nodes = build(recipe, store).nodes
-    return Graph(tuple(replace(node, given=(FAKES[node.name],)) if node.name in FAKES else node for node in nodes))
+def a_graph(recipe: Recipe, store: Store | None = None, fakes: Mapping[str, Mapping[str, object]] = FAKES) -> Graph:
+    """The recipe's graph with fakes in the place of models; `fakes` stand before the usual ones."""
+    graph, known = build(recipe, store), {**FAKES, **fakes}
+    nodes = (
+        replace(node, given=tuple(known[plain(node.name)].items())) if plain(node.name) in known else node
+        for node in graph.nodes
+    )
+    return Graph(tuple(nodes), graph.starts)
 
 
 def a_picture(seed: int, size_wh: tuple[int, int] = (96, 80)) -> RGB:

@@ -2,6 +2,7 @@ import pytest
 
 from pipelines import recipe as recipes
 from pipelines.errors import ConfigError
+from pipelines.settings import Checkpoint, Settings
 
 GIVEN = {"name": "x", "models": "embedded", "prompts": {"paint": "a {colour} {category}"}}
 
@@ -50,11 +51,6 @@ def test_own_models_need_every_checkpoint():
     assert "`score.checkpoint` is missing" in told
 
 
-def test_jpeg_needs_exact_false():
-    assert "exact: false" in refused(deliver={"format": "jpeg"})
-    assert recipes.parse({**GIVEN, "deliver": {"format": "jpeg", "exact": False}}).deliver.format == "jpeg"
-
-
 @pytest.mark.parametrize("template", ["a {colour", "a {}", "a {colour!r}", "a {colour:>5}", "a {row[0]}"])
 def test_template_holds_bare_columns_only(template):
     assert repr(template) in refused(prompts={"paint": template})
@@ -87,10 +83,10 @@ def test_every_ready_recipe_can_be_used():
 
 
 def test_every_setting_says_what_it_does():
-    def bare(settings, place):
-        for name, field in settings.model_fields.items():
+    def bare(section, place):
+        for name, field in section.model_fields.items():
             inner = field.annotation
-            if isinstance(inner, type) and issubclass(inner, recipes.Settings) and inner is not recipes.Checkpoint:
+            if isinstance(inner, type) and issubclass(inner, Settings) and inner is not Checkpoint:
                 yield from bare(inner, f"{place}.{name}")
             elif not field.description:
                 yield f"{place}.{name}"

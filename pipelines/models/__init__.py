@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipelines.pixels.cutouts import Cutout
 
 RGB = NDArray[np.uint8]  # (H, W, 3)
 
@@ -28,7 +30,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Candidates:
-    """SAM's answers for one box: masks (C, H, W) bool at the picture's size, predicted_ious (C,)."""
+    """SAM's answers for one prompt: masks (C, H, W) bool at the picture's size, predicted_ious (C,)."""
 
     masks: NDArray[np.bool_]
     predicted_ious: NDArray[np.float32]
@@ -38,7 +40,13 @@ class Candidates:
 class Painting:
     """One crop to paint: rgb uint8 (S, S, 3), repaint_mask bool (S, S), True is repainted; the words; the noise's seed.
 
-    Paintings of one item share the `rgb` and `repaint_mask` objects: an adapter encodes them once.
+    `start` uint8 (S, S, 3) takes the place of `rgb` inside the mask as what noise is put on (None: `rgb` itself); the
+    model's view of the surroundings stays `rgb`'s. A strength of 1 forgets it, save where `softness` holds it.
+
+    `softness` float (S, S) in 0..1 is how strongly each pixel is repainted, as a share of the painter's strength: 1
+    fully, 0 not at all, so that the start comes out as well as the autoencoder can draw it (None: 1 everywhere).
+
+    Paintings of one item share the arrays: an adapter encodes them once.
     """
 
     rgb: RGB
@@ -46,6 +54,8 @@ class Painting:
     prompt: str
     negative_prompt: str
     seed: int
+    start: RGB | None = None
+    softness: NDArray[np.float32] | None = None
 
 
 class Detector(Protocol):
@@ -56,10 +66,34 @@ class Detector(Protocol):
 
 
 class Segmenter(Protocol):
-    """Cut the mask of what a box holds."""
+    """Cut the mask of what a box holds, or of what lies under points."""
 
-    def __call__(self, images: Sequence[RGB], boxes_xyxy: Sequence[NDArray[np.float32]]) -> Iterator[list[Candidates]]:
-        """One list an image, in order, with one entry a box; an image without boxes answers an empty list."""
+    def __call__(
+        self, images: Sequence[RGB], prompts: Sequence[Sequence[NDArray[np.float32]]]
+    ) -> Iterator[list[Candidates]]:
+        """One list an image, in order, with one entry a prompt; an image without prompts answers an empty list.
+
+        A prompt is a box (4,): left, top, right, bottom; or points (P, 3): x, y, and 1 on the thing or 0 beside it.
+        Pixels of the image.
+        """
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Masks that nobody asked for, as COCO run lengths, and the IoU that the model predicts for each (N,); N may be 0.
+
+    All have one size: the picture's, or that of a smaller copy (`pixels.proposals.enlarged` brings them back).
+    """
+
+    masks_rle: tuple[dict[str, Any], ...]
+    predicted_ious: NDArray[np.float32]
+
+
+class Proposer(Protocol):
+    """Cut out whatever may be a thing of its own, unasked."""
+
+    def __call__(self, images: Sequence[RGB]) -> Iterator[Proposals]:
+        """One answer an image, in order; masks may overlap, and lie within each other."""
 
 
 class Painter(Protocol):
@@ -79,3 +113,10 @@ class Encoder(Protocol):
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(N, D) of unit length; N may be 0."""
+
+
+class Matting(Protocol):
+    """Cut a product out with a soft edge."""
+
+    def __call__(self, rgb: RGB, product: NDArray[np.bool_]) -> Cutout:
+        """The cut-out (H, W) of the product that the mask (H, W) names: source pixels where opaque, unmixed colours."""

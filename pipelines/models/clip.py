@@ -17,7 +17,7 @@ from transformers import AutoImageProcessor, CLIPModel
 from pipelines.models import RGB
 from pipelines.models.calls import batches, device
 from pipelines.models.grounding_dino import load_tokenizer
-from pipelines.recipe import ScoreSettings
+from pipelines.settings import ScoreSettings
 
 Item = TypeVar("Item")
 

@@ -25,7 +25,7 @@ from pipelines.errors import InfrastructureError
 from pipelines.models import RGB, Found
 from pipelines.models.calls import batches, device
 from pipelines.pixels.crops import letterbox
-from pipelines.recipe import DetectSettings
+from pipelines.settings import DetectSettings
 
 SHORTEST_PROMPT = 16  # tokens; most prompts fall into this one length, so that few calls are padded
 

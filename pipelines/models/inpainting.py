@@ -5,20 +5,22 @@ UNets of 9 channels see the mask and the masked picture; those of 4 are blended 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import StableDiffusionInpaintPipeline
+from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from pipelines.errors import ConfigError
 from pipelines.models import RGB, Painting
 from pipelines.models.calls import batches, device
 from pipelines.models.samplers import check_steps, make_scheduler
-from pipelines.recipe import PaintSettings
+from pipelines.settings import PaintSettings
 
 Pipeline = Any  # a StableDiffusionInpaintPipeline, whose parts diffusers does not annotate
 
@@ -29,12 +31,20 @@ class InpaintingPainter:
     Texts and pictures are encoded alone, once a call; the UNet and the decoder see exactly `call_size` paintings; and
     every painting draws all of its noise from its own CPU generator, what a sampler draws on its way included.
 
+    A painting with `softness` is painted by Differential Diffusion (Levin and Fried 2023, arXiv:2306.00950).
+
     Raises:
-        ConfigError: sampler, steps and strength do not go together.
+        ConfigError: sampler, steps and strength do not go together, or `clip_skip` leaves no layer of the text model.
     """
 
     def __init__(self, network: Pipeline, settings: PaintSettings) -> None:
         check_steps(settings.sampler, settings.steps, settings.strength)
+        layers = network.text_encoder.config.num_hidden_layers
+        if settings.clip_skip >= layers:
+            raise ConfigError(
+                f"`paint.clip_skip` is {settings.clip_skip}; this painter's text model has {layers} layers, "
+                f"so expected 0 to {layers - 1}"
+            )
         self.settings = settings
         # A pipeline of its own over the shared networks: its scheduler is replaced at every call.
         make: Any = StableDiffusionInpaintPipeline
@@ -71,15 +81,36 @@ class InpaintingPainter:
         for one in paintings:
             for text in (one.prompt, one.negative_prompt) if self.settings.guidance > 1 else (one.prompt,):
                 if text not in encoded:
-                    encoded[text] = self.pipeline.encode_prompt(text, device(), 1, False)[0]
+                    encoded[text] = self._embed(text)
             if _masked_key(one) not in encoded:
                 encoded[_masked_key(one)] = self._latents(np.where(one.repaint_mask[..., None], np.nan, one.rgb))
-            if self._needs_source() and id(one.rgb) not in encoded:
-                encoded[id(one.rgb)] = self._latents(one.rgb)
+            if self._source_key(one) not in encoded:
+                start = self._start(one)
+                source = one.rgb if start is None else np.where(one.repaint_mask[..., None], start, one.rgb)
+                encoded[self._source_key(one)] = self._latents(source)
         return encoded
 
-    def _needs_source(self) -> bool:
-        return self.settings.strength < 1 or self.pipeline.unet.config.in_channels == 4
+    def _embed(self, text: str) -> Tensor:
+        """(1, T, D) of one text, prompt or negative prompt, from the layer that `clip_skip` says."""
+        if self.settings.clip_skip == 0:
+            embedded: Tensor = self.pipeline.encode_prompt(text, device(), 1, False)[0]
+            return embedded
+        # Not by the pipeline's own `clip_skip`: diffusers 0.42 looks for a `text_model`, which transformers 5 has not.
+        encoder, tokenizer = self.pipeline.text_encoder, self.pipeline.tokenizer
+        padded = {"padding": "max_length", "max_length": tokenizer.model_max_length, "truncation": True}
+        tokens = tokenizer(text, **padded, return_tensors="pt").input_ids
+        states = encoder(tokens.to(device()), output_hidden_states=True).hidden_states
+        normed: Tensor = encoder.final_layer_norm(states[-1 - self.settings.clip_skip])
+        return normed
+
+    def _start(self, one: Painting) -> RGB | None:
+        return one.start if self.settings.strength < 1 or one.softness is not None else None
+
+    def _source_key(self, one: Painting) -> tuple[int, ...]:
+        """Of what noise is put on and what is kept; where neither is done, of what is encoded anyway."""
+        if self.settings.strength == 1 and one.softness is None and self.pipeline.unet.config.in_channels == 9:
+            return _masked_key(one)
+        return (*_masked_key(one), id(self._start(one)))
 
     def _latents(self, rgb: np.ndarray[Any, Any]) -> Tensor:
         """(H, W, 3) of 0..255, hidden pixels NaN -> (1, 4, H/8, W/8) scaled; hidden pixels become mid-grey."""
@@ -89,14 +120,15 @@ class InpaintingPainter:
         return latents * float(vae.config.scaling_factor)
 
     def _paint(self, batch: list[Painting], encoded: dict[Any, Tensor], side: int) -> list[RGB]:
-        self.pipeline.scheduler = make_scheduler(self.settings.sampler, self.schedule)
+        self.pipeline.scheduler = make_scheduler(self.settings.sampler, self.schedule, self.settings.spacing)
         masked = torch.cat([encoded[_masked_key(one)] for one in batch])
+        source = torch.cat([encoded[self._source_key(one)] for one in batch])
         negative = [encoded[one.negative_prompt] for one in batch] if self.settings.guidance > 1 else []
         answer = self.pipeline(
             prompt_embeds=torch.cat([encoded[one.prompt] for one in batch]),
             negative_prompt_embeds=torch.cat(negative) if negative else None,
             # Four channels are latents to the pipeline: it encodes nothing again, and noises them below strength 1.
-            image=torch.cat([encoded[id(one.rgb)] for one in batch]) if self._needs_source() else masked,
+            image=source,
             mask_image=torch.from_numpy(np.stack([one.repaint_mask for one in batch])).float()[:, None],
             masked_image_latents=masked,
             height=side,
@@ -105,19 +137,59 @@ class InpaintingPainter:
             strength=self.settings.strength,
             guidance_scale=self.settings.guidance,
             # Not `latents`: given those, the pipeline leaves the source out even where strength asks for it.
-            generator=[torch.Generator("cpu").manual_seed(one.seed) for one in batch],
+            generator=_generators(batch),
             num_images_per_prompt=1,
             output_type="np",
+            callback_on_step_end=None if all(one.softness is None for one in batch) else _hold(batch, source),
         )
         return [(picture * 255).round().astype(np.uint8) for picture in answer.images]
 
 
-def _masked_key(one: Painting) -> tuple[int, int]:
+def _masked_key(one: Painting) -> tuple[int, ...]:
     return id(one.rgb), id(one.repaint_mask)
 
 
-def load_network(path: Path) -> Pipeline:
-    """Load a diffusers folder, without its safety checker: fp32 on CPUs, fp16 on GPUs."""
+def _generators(batch: list[Painting]) -> list[torch.Generator]:
+    return [torch.Generator("cpu").manual_seed(one.seed) for one in batch]
+
+
+def _hold(batch: list[Painting], source: Tensor) -> Callable[..., dict[str, Tensor]]:
+    """After each step, put the noised source back where `softness` is at most the share of steps that remains.
+
+    So a softness of 0 ends as the source itself, and one of 1 is never held. The noise is the pipeline's own: each
+    generator's first draw.
+    """
+    noise = randn_tensor(source.shape, generator=_generators(batch), device=source.device, dtype=source.dtype)
+    softness = torch.cat([_softness(one, source) for one in batch])
+
+    def hold(pipeline: Pipeline, step: int, _: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        scheduler, calls = pipeline.scheduler, pipeline.num_timesteps
+        steps = -(-calls // scheduler.order)  # heun calls twice a step, but once the last
+        remaining = 1 - (step // scheduler.order + 1) / steps
+        if step + 1 < calls:
+            noised = scheduler.add_noise(source, noise, scheduler.timesteps[-calls:][step + 1 : step + 2])
+        else:
+            noised = source
+        return {"latents": torch.where(softness <= remaining, noised, tensors["latents"])}
+
+    return hold
+
+
+def _softness(one: Painting, source: Tensor) -> Tensor:
+    """(1, 1, H/8, W/8): the mean of the pixels under each latent; 1 where a painting has none."""
+    softness = np.ones(one.repaint_mask.shape, np.float32) if one.softness is None else one.softness
+    pixels = torch.from_numpy(np.ascontiguousarray(softness, np.float32))[None, None].to(source.device)
+    return F.adaptive_avg_pool2d(pixels, (source.shape[-2], source.shape[-1]))
+
+
+def load_network(path: Path, loras: Sequence[tuple[Path, float]] = ()) -> Pipeline:
+    """Load a diffusers folder, without its safety checker: fp32 on CPUs, fp16 on GPUs.
+
+    `loras` are safetensors files with their weights; their changes are added to the networks for good.
+
+    Raises:
+        ConfigError: a LoRA changes no layer of these networks.
+    """
     pipeline: Pipeline = StableDiffusionInpaintPipeline.from_pretrained(  # type: ignore[no-untyped-call]  # not annotated
         path,
         local_files_only=True,
@@ -128,6 +200,21 @@ def load_network(path: Path) -> Pipeline:
         low_cpu_mem_usage=False,  # the other way needs accelerate, and warns without it
         dtype=torch.float16 if device().type == "cuda" else torch.float32,
     )
+    for file, weight in loras:
+        _add_lora(pipeline, file, weight)
     for network in (pipeline.vae, pipeline.unet, pipeline.text_encoder):
         network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
     return pipeline.to(device())
+
+
+def _add_lora(pipeline: Pipeline, file: Path, weight: float) -> None:
+    pipeline.load_lora_weights(
+        file.parent, weight_name=file.name, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
+    )
+    changed = list(pipeline.get_list_adapters())
+    if not changed:
+        raise ConfigError(
+            f"the LoRA {file} changes no layer of this painter's UNet or text model; expected one made for its family"
+        )
+    pipeline.fuse_lora(changed, lora_scale=weight, safe_fusing=True)
+    pipeline.unload_lora_weights()

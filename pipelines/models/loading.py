@@ -11,12 +11,13 @@ import json
 import re
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipelines.errors import ConfigError, InfrastructureError, PackshotError
-from pipelines.models import Detector, Encoder, Painter, Segmenter
-from pipelines.recipe import Checkpoint, DetectSettings, PaintSettings, ScoreSettings, SegmentSettings
+from pipelines.models import Detector, Encoder, Matting, Painter, Segmenter
+from pipelines.settings import Checkpoint, DetectSettings, Lora, PaintSettings, ScoreSettings, SegmentSettings
 
 EMBEDDED = Path(__file__).parents[1] / "embedded"
 PICKLES = frozenset({".pth", ".pt", ".ckpt", ".bin"})
@@ -24,7 +25,7 @@ KINDS_READ = frozenset({".safetensors", ".json", ".txt", ".model"})  # of a fold
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 DETECTOR_TYPES = ("grounding-dino", "mm-grounding-dino")
 
-_networks: dict[tuple[str, Checkpoint], Any] = {}
+_networks: dict[tuple[str, Checkpoint, tuple[Lora, ...]], Any] = {}
 _loading = threading.Lock()
 _hashes: dict[tuple[tuple[str, int, int], ...], str] = {}
 
@@ -47,7 +48,8 @@ def load_segmenter(settings: SegmentSettings) -> Segmenter:
 
 def load_painter(settings: PaintSettings) -> Painter:
     """The painter of these settings, on networks that are loaded once a process."""
-    network = _network("painter", settings.checkpoint, _painter_network)
+    loras = tuple(one for one in settings.lora if one.weight)  # fused into the weights, so each set has its own copy
+    network = _network("painter", settings.checkpoint, partial(_painter_network, loras=loras), loras)
     from pipelines.models.inpainting import InpaintingPainter
 
     return InpaintingPainter(network, settings)
@@ -61,9 +63,16 @@ def load_encoder(settings: ScoreSettings) -> Encoder:
     return ClipEncoder(network, settings)
 
 
-def _network(role: str, checkpoint: Checkpoint, load: Callable[[Path], Any]) -> Any:
+def load_matting() -> Matting:
+    """The matting of cut-outs; it has no weights."""
+    from pipelines.models.closed_form import ClosedFormMatting
+
+    return ClosedFormMatting()
+
+
+def _network(role: str, checkpoint: Checkpoint, load: Callable[[Path], Any], loras: tuple[Lora, ...] = ()) -> Any:
     with _loading:
-        key = (role, checkpoint)
+        key = (role, checkpoint, loras)
         if key not in _networks:
             path = resolve(checkpoint)
             try:
@@ -94,11 +103,22 @@ def _segmenter_network(path: Path) -> Any:
     return sam.load_network(path)
 
 
-def _painter_network(path: Path) -> Any:
+def _painter_network(path: Path, loras: tuple[Lora, ...]) -> Any:
     _described(path, "model_index.json")
     from pipelines.models import inpainting
 
-    return inpainting.load_network(path)
+    return inpainting.load_network(path, [(_lora_file(one.checkpoint), one.weight) for one in loras])
+
+
+def _lora_file(checkpoint: Checkpoint) -> Path:
+    path = resolve(checkpoint)
+    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    if len(files) != 1:
+        raise ConfigError(
+            f"the LoRA {checkpoint.uri!r} holds {len(files)} `.safetensors` files, expected one; "
+            "give the path of the one you mean, with `#sha256=` and its hash behind it"
+        )
+    return files[0]
 
 
 def _encoder_network(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""Segment Anything by the segment-anything package: masks of boxes (Kirillov et al. 2023, arXiv:2304.02643)."""
+"""Segment Anything by the segment-anything package: masks of boxes and points (Kirillov et al. 2023)."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from torch import Tensor, nn
 from pipelines.errors import InfrastructureError
 from pipelines.models import RGB, Candidates
 from pipelines.models.calls import batches, device
-from pipelines.recipe import SegmentSettings
+from pipelines.settings import SegmentSettings
 
 
 class SamSegmenter:
-    """A Segmenter: three candidates a box, each with the IoU that SAM predicts for it.
+    """A Segmenter: three candidates a prompt, each with the IoU that SAM predicts for it.
 
-    Pictures are encoded `call_size` at a time; boxes are decoded one at a time, and answers come as they are asked
+    Pictures are encoded `call_size` at a time; prompts are decoded one at a time, and answers come as they are asked
     for, so that never more than one picture's masks are in memory at its full size.
     """
 
@@ -43,17 +43,19 @@ class SamSegmenter:
         self.call_size = settings.call_size
         self.threads = settings.threads
 
-    def __call__(self, images: Sequence[RGB], boxes_xyxy: Sequence[NDArray[np.float32]]) -> Iterator[list[Candidates]]:
-        """One list an image, in order; an image without boxes is not encoded."""
-        with_boxes = [number for number, boxes in enumerate(boxes_xyxy) if len(boxes)]
+    def __call__(
+        self, images: Sequence[RGB], prompts: Sequence[Sequence[NDArray[np.float32]]]
+    ) -> Iterator[list[Candidates]]:
+        """One list an image, in order; an image without prompts is not encoded."""
+        prompted = [number for number, some in enumerate(prompts) if len(some)]
         answered = 0
-        for batch, count in batches(with_boxes, self.call_size):
+        for batch, count in batches(prompted, self.call_size):
             resized = [self.resize.apply_image(images[number]) for number in batch[:count]]
             embeddings = self._encode(resized + resized[-1:] * (len(batch) - count))
             for number, small, embedding in zip(batch[:count], resized, embeddings, strict=False):
                 yield from ([] for _ in range(answered, number))
                 size_hw = images[number].shape[:2]
-                yield [self._decode(embedding, small.shape[:2], size_hw, box) for box in boxes_xyxy[number]]
+                yield [self._decode(embedding, small.shape[:2], size_hw, prompt) for prompt in prompts[number]]
                 answered = number + 1
         yield from ([] for _ in range(answered, len(images)))
 
@@ -66,11 +68,10 @@ class SamSegmenter:
 
     @torch.inference_mode()
     def _decode(
-        self, embedding: Tensor, small_hw: tuple[int, int], size_hw: tuple[int, int], box_xyxy: NDArray[np.float32]
+        self, embedding: Tensor, small_hw: tuple[int, int], size_hw: tuple[int, int], prompt: NDArray[np.float32]
     ) -> Candidates:
         torch.set_num_threads(self.threads)
-        box = torch.from_numpy(self.resize.apply_boxes(box_xyxy[None], size_hw)).float().to(device())
-        sparse, dense = self.sam.prompt_encoder(points=None, boxes=box, masks=None)
+        sparse, dense = self.sam.prompt_encoder(**self._prompt(prompt, size_hw), masks=None)
         logits, ious = self.sam.mask_decoder(
             image_embeddings=embedding[None],
             image_pe=self.sam.prompt_encoder.get_dense_pe(),
@@ -83,6 +84,13 @@ class SamSegmenter:
             large = self.sam.postprocess_masks(one, small_hw, size_hw)  # cuts the padding before it resizes
             masks[number] = (large[0, 0] > self.sam.mask_threshold).cpu().numpy()
         return Candidates(masks, ious[0].float().cpu().numpy())
+
+    def _prompt(self, prompt: NDArray[np.float32], size_hw: tuple[int, int]) -> dict[str, Any]:
+        if prompt.ndim == 1:
+            box = torch.from_numpy(self.resize.apply_boxes(prompt[None], size_hw)).float().to(device())
+            return {"points": None, "boxes": box}
+        places = torch.from_numpy(self.resize.apply_coords(prompt[:, :2], size_hw)).float().to(device())
+        return {"points": (places[None], torch.from_numpy(prompt[None, :, 2]).int().to(device())), "boxes": None}
 
 
 def build_sam(config: Mapping[str, Any]) -> Sam:

@@ -9,7 +9,8 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from pipelines.models.loading import resolve
-from pipelines.recipe import Checkpoint, Recipe
+from pipelines.recipe import Recipe
+from pipelines.settings import Checkpoint
 
 
 def warnings(recipe: Recipe, find: Iterable[str], paint: Iterable[str]) -> tuple[str, ...]:
@@ -20,8 +21,9 @@ def warnings(recipe: Recipe, find: Iterable[str], paint: Iterable[str]) -> tuple
     asked = [(recipe.detect, set(find)), (recipe.paint, set(paint)), (recipe.score, set(paint))]
     words: set[str] = set()
     for settings, texts in asked:
-        if settings.checkpoint.is_embedded:
-            words.update(unknown_words(settings.checkpoint, texts))
+        for checkpoint in settings.weights() if settings else ():
+            if checkpoint.is_embedded:
+                words.update(unknown_words(checkpoint, texts))
     named = ", ".join(sorted(map(repr, words)))
     return (f"the embedded models do not know {named}, and pass over such words",) if words else ()
 

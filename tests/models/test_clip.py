@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pipelines.models.clip import ClipEncoder, load_network
-from pipelines.recipe import ScoreSettings
+from pipelines.settings import ScoreSettings
 from tests.models.tiny import noise, write_encoder
 
 IMAGES = [noise(0, 32, 32), noise(1, 100, 100), noise(2, 7, 7)]

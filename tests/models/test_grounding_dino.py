@@ -6,7 +6,7 @@ import torch
 
 from pipelines.models import Found
 from pipelines.models.grounding_dino import GroundingDino, caption, load_network, padded_length, phrases
-from pipelines.recipe import DetectSettings
+from pipelines.settings import DetectSettings
 from tests.models.tiny import noise, write_detector
 
 IMAGES = [noise(0, 64, 64), noise(1, 90, 40), noise(2, 30, 120), noise(3, 200, 150), noise(4, 64, 64)]

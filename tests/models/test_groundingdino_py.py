@@ -8,7 +8,7 @@ from pipelines.errors import ConfigError, InfrastructureError
 from pipelines.models import groundingdino_py
 from pipelines.models.grounding_dino import GroundingDino
 from pipelines.models.groundingdino_config import config_beside, read_config, text_encoder_beside
-from pipelines.recipe import DetectSettings
+from pipelines.settings import DetectSettings
 from tests.models.tiny import noise, write_text_encoder
 
 SMALLER = {

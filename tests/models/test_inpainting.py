@@ -1,23 +1,32 @@
+import hashlib
+
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from safetensors.torch import save_file
 
-from pipelines.errors import ConfigError
+from pipelines.errors import ConfigError, InfrastructureError
 from pipelines.models import Painting
 from pipelines.models.inpainting import InpaintingPainter, load_network
-from pipelines.models.samplers import SAMPLERS, make_scheduler
-from pipelines.recipe import PaintSettings
-from tests.models.tiny import SCHEDULE, noise, write_painter
+from pipelines.models.loading import load_painter
+from pipelines.models.samplers import SAMPLERS
+from pipelines.settings import Checkpoint, Lora, PaintSettings
+from tests.models.tiny import noise, write_lora, write_painter
 
 MASK = np.zeros((64, 64), np.bool_)
 MASK[16:48, 8:40] = True
 SOURCES = [noise(0, 64, 64), np.full((64, 64, 3), 200, np.uint8)]
+ALL = np.ones((64, 64), np.float32)
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory):
-    return load_network(write_painter(tmp_path_factory.mktemp("painter")))
+def folder(tmp_path_factory):
+    return write_painter(tmp_path_factory.mktemp("painter"), text_layers=2)
+
+
+@pytest.fixture(scope="module")
+def network(folder):
+    return load_network(folder)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +39,20 @@ def painter(network, **settings):
     return InpaintingPainter(network, PaintSettings(**given))
 
 
-def painting(number=0, prompt="a red shirt", negative="a bag", seed=7, mask=MASK):
-    return Painting(SOURCES[number], mask, prompt, negative, seed)
+def painting(number=0, prompt="a red shirt", negative="a bag", seed=7, mask=MASK, start=None, softness=None):
+    return Painting(SOURCES[number], mask, prompt, negative, seed, start, softness)
+
+
+def as_decoded(network, rgb):
+    """What a network without any skill can draw of a picture."""
+    pixels = torch.from_numpy(rgb.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        decoded = network.vae.decode(network.vae.encode(pixels).latent_dist.mode()).sample[0].permute(1, 2, 0)
+    return ((decoded / 2 + 0.5).clamp(0, 1) * 255).numpy()
+
+
+def away(picture, other):
+    return float(np.abs(picture.astype(np.float32) - other).mean())
 
 
 MATES = [
@@ -59,7 +80,7 @@ def test_crop_has_the_side_that_came_in(network):
 @pytest.mark.parametrize("sampler", list(SAMPLERS))
 @pytest.mark.parametrize("strength", [1.0, 0.7])
 def test_picture_is_bit_equal_whatever_its_neighbours_their_order_and_number(network, sampler, strength):
-    paint = painter(network, sampler=sampler, strength=strength)
+    paint = painter(network, sampler=sampler, strength=strength, steps=8)  # enough for a step of the third order
     (alone,) = paint([MATES[0]])
 
     together = paint(MATES)
@@ -131,19 +152,13 @@ def test_weak_strength_starts_from_the_source(network):
 
 @pytest.mark.parametrize("sampler", list(SAMPLERS))
 def test_weaker_strength_stays_nearer_to_the_source_s_latents(network, sampler):
-    # What a network without any skill paints is told from the decoded source itself, not from the source.
-    vae = network.vae
-    pixels = torch.from_numpy(SOURCES[1].astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
-    with torch.inference_mode():
-        decoded = vae.decode(vae.encode(pixels).latent_dist.mode()).sample[0].permute(1, 2, 0)
-    reached = ((decoded / 2 + 0.5).clamp(0, 1) * 255).numpy()
+    reached = as_decoded(network, SOURCES[1])
 
-    away = []
-    for strength in (0.3, 1.0):
-        (picture,) = painter(network, sampler=sampler, strength=strength, steps=10)([painting(1)])
-        away.append(float(np.abs(picture - reached).mean()))
+    (weak,), (full,) = (
+        painter(network, sampler=sampler, strength=strength, steps=10)([painting(1)]) for strength in (0.3, 1.0)
+    )
 
-    assert away[0] < away[1]
+    assert away(weak, reached) < away(full, reached)
 
 
 def test_crops_of_two_sides_are_painted_each_at_its_own(network):
@@ -183,11 +198,154 @@ def test_two_painters_share_the_networks_but_no_scheduler(network):
 
 
 @pytest.mark.parametrize("sampler", list(SAMPLERS))
-def test_sampler_keeps_prediction_type_zero_snr_and_trailing_steps(sampler):
-    scheduler = make_scheduler(sampler, DDIMScheduler(**SCHEDULE).config)
-    scheduler.set_timesteps(10)
+@pytest.mark.parametrize("strength", [1.0, 0.7])
+def test_softness_of_one_everywhere_changes_no_bit(network, sampler, strength):
+    paint = painter(network, sampler=sampler, strength=strength, steps=5)
 
-    assert scheduler.config.prediction_type == "v_prediction"
-    assert float(scheduler.timesteps[0]) == 999
-    assert float(scheduler.alphas_cumprod[-1]) <= 2**-23  # the first step starts from noise and nothing else
-    assert not scheduler.config.get("clip_sample", False)
+    plain, soft = paint([painting(), painting(softness=ALL)])
+
+    np.testing.assert_array_equal(soft, plain)
+
+
+@pytest.mark.parametrize("sampler", list(SAMPLERS))
+def test_softness_of_zero_gives_back_what_the_autoencoder_can_draw_of_the_source(network, sampler):
+    (kept,) = painter(network, sampler=sampler, steps=5)([painting(softness=0 * ALL)])
+
+    np.testing.assert_allclose(kept, as_decoded(network, SOURCES[0]), atol=1)
+
+
+def test_softness_of_zero_holds_a_part_while_the_rest_is_painted(network, blended_network):
+    half = ALL.copy()
+    half[:, :32] = 0
+    for one in (network, blended_network):
+        drawn = []
+        with one.vae.post_quant_conv.register_forward_pre_hook(lambda _, given, drawn=drawn: drawn.append(given[0])):
+            painter(one, steps=5)([painting(1, mask=np.ones_like(MASK), softness=half)])
+
+        source = one.vae.encode(torch.from_numpy(SOURCES[1] / np.float32(127.5) - 1).permute(2, 0, 1)[None])
+        differences = (drawn[0][0] - source.latent_dist.mode()[0]).abs().mean((0, 1))
+        assert (differences[:4] < 1e-5).all()
+        assert (differences[4:] > 0.1).all()
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "heun", "unipc"])
+def test_less_softness_stays_nearer_to_the_source(network, sampler):
+    reached = as_decoded(network, SOURCES[1])
+    levels = [np.float32(level) * ALL for level in (0, 0.2, 0.5, 0.8, 1)]
+
+    pictures = painter(network, sampler=sampler, steps=10)([painting(1, softness=level) for level in levels])
+
+    distances = [away(picture, reached) for picture in pictures]
+    assert distances == sorted(distances)
+    assert len(set(distances)) == 5
+
+
+@pytest.mark.parametrize("sampler", list(SAMPLERS))
+def test_soft_picture_is_bit_equal_whatever_its_neighbours(network, sampler):
+    slope = np.linspace(0, 1, 64, dtype=np.float32)[None].repeat(64, 0)
+    soft = painting(softness=slope)
+    paint = painter(network, sampler=sampler, strength=0.7, steps=5)
+    (alone,) = paint([soft])
+
+    mates = paint([*MATES, soft, painting(1, softness=0 * ALL)])
+
+    np.testing.assert_array_equal(mates[6], alone)
+    np.testing.assert_array_equal(mates[0], paint([MATES[0]])[0])
+
+
+def test_start_is_what_noise_is_put_on_below_full_strength(network):
+    mates = [painting(), painting(start=SOURCES[0]), painting(start=255 - SOURCES[0])]
+
+    weak, full = painter(network, strength=0.5, steps=4)(mates), painter(network)(mates)
+
+    np.testing.assert_array_equal(weak[0], weak[1])
+    assert not np.array_equal(weak[0], weak[2])
+    np.testing.assert_array_equal(full[0], full[2])
+
+
+def test_start_outside_the_mask_says_nothing(network, blended_network):
+    other = SOURCES[0].copy()
+    other[~MASK] = 255 - other[~MASK]
+    for one in (network, blended_network):
+        mine, same = painter(one, strength=0.5, steps=4)([painting(), painting(start=other)])
+
+        np.testing.assert_array_equal(mine, same)
+
+
+def test_softness_holds_the_start_even_at_full_strength(network):
+    mask, start = np.ones_like(MASK), SOURCES[1]
+
+    (kept,) = painter(network)([painting(mask=mask, start=start, softness=0 * ALL)])
+
+    np.testing.assert_allclose(kept, as_decoded(network, start), atol=1)
+
+
+def test_skipping_a_layer_is_the_text_model_without_it(folder, network):
+    shorter = load_network(folder)
+    del shorter.text_encoder.encoder.layers[1]
+    (whole,) = painter(network)([painting()])
+
+    (skipped,) = painter(network, clip_skip=1)([painting()])
+
+    np.testing.assert_array_equal(skipped, painter(shorter)([painting()])[0])
+    assert not np.array_equal(skipped, whole)
+
+
+def test_skipping_every_layer_is_refused(network):
+    with pytest.raises(
+        ConfigError, match=r"`paint.clip_skip` is 2; this painter's text model has 2 layers, so .* 0 to 1"
+    ):
+        painter(network, clip_skip=2)
+
+
+def lora(path, weight=1.0):
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Lora(checkpoint=Checkpoint(uri=str(path), sha256=sha256), weight=weight)
+
+
+def painted_with(folder, *loras):
+    settings = PaintSettings(checkpoint=str(folder), steps=3, guidance=3.0, call_size=2, lora=loras)
+    return load_painter(settings)([painting()])[0]
+
+
+def test_lora_changes_the_picture_by_its_weight_and_only_where_it_is_named(folder, tmp_path):
+    file = write_lora(tmp_path / "style.safetensors", folder)
+    without = painted_with(folder)
+
+    full, weak, none = (painted_with(folder, lora(file, weight)) for weight in (1.0, 0.1, 0.0))
+
+    np.testing.assert_array_equal(none, without)
+    assert 0 < away(weak, without) < away(full, without)
+    np.testing.assert_array_equal(painted_with(folder), without)  # in the same process, after the others
+    np.testing.assert_array_equal(painted_with(folder, lora(file)), full)
+
+
+def test_loras_add_up(folder, tmp_path):
+    file = write_lora(tmp_path / "style.safetensors", folder)
+
+    halves, whole = painted_with(folder, lora(file, 0.5), lora(file, 0.5)), painted_with(folder, lora(file))
+
+    np.testing.assert_allclose(halves.astype(int), whole, atol=1)
+
+
+def test_lora_of_another_family_is_refused(folder, tmp_path):
+    file = tmp_path / "other.safetensors"
+    save_file({"transformer.blocks.0.lora_A.weight": torch.zeros(2, 2)}, file)
+
+    with pytest.raises(ConfigError, match=r"the LoRA .*other.safetensors changes no layer of this painter's UNet"):
+        painted_with(folder, lora(file))
+
+
+def test_lora_with_another_hash_is_refused(folder, tmp_path):
+    file = write_lora(tmp_path / "style.safetensors", folder)
+    pinned = lora(file)
+    file.write_bytes(b"another")
+
+    with pytest.raises(InfrastructureError, match="fetch it again, or pin the new hash"):
+        painted_with(folder, pinned)
+
+
+@pytest.mark.parametrize("uri", ["style.safetensors", "org/style", "style.pt#sha256=" + "0" * 64])
+def test_lora_that_is_not_a_pinned_safetensors_file_is_refused(uri):
+    with pytest.raises(ValueError, match=r"is not a pinned `.safetensors` file"):
+        Lora(checkpoint=uri)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionInpaintPipeline, UNet2DConditionModel
 from numpy.typing import NDArray
+from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
@@ -144,7 +145,7 @@ def write_segmenter(folder: Path) -> Path:
     return folder
 
 
-def write_painter(folder: Path, channels: int = 9) -> Path:
+def write_painter(folder: Path, channels: int = 9, text_layers: int = 1) -> Path:
     """An inpainting pipeline whose autoencoder shrinks by 8."""
     torch.manual_seed(0)
     vae = AutoencoderKL(
@@ -171,7 +172,7 @@ def write_painter(folder: Path, channels: int = 9) -> Path:
     )
     pipeline = StableDiffusionInpaintPipeline(
         vae=vae,
-        text_encoder=CLIPTextModel(CLIPTextConfig(**_clip_text())),
+        text_encoder=CLIPTextModel(CLIPTextConfig(**{**_clip_text(), "num_hidden_layers": text_layers})),
         tokenizer=clip_tokenizer(),
         unet=unet,
         scheduler=DDIMScheduler(**SCHEDULE),
@@ -181,6 +182,17 @@ def write_painter(folder: Path, channels: int = 9) -> Path:
     )
     pipeline.save_pretrained(folder)
     return folder
+
+
+def write_lora(path: Path, painter: Path) -> Path:
+    """A LoRA of rank 2 on the attention of a painter's UNet, with weights that matter."""
+    torch.manual_seed(1)
+    unet: Any = UNet2DConditionModel.from_pretrained(painter / "unet", low_cpu_mem_usage=False)
+    unet.add_adapter(LoraConfig(r=2, lora_alpha=2, init_lora_weights=False, target_modules=["to_q", "to_v", "to_k"]))
+    StableDiffusionInpaintPipeline.save_lora_weights(
+        path.parent, unet_lora_layers=get_peft_model_state_dict(unet), weight_name=path.name
+    )
+    return path
 
 
 def write_encoder(folder: Path) -> Path:

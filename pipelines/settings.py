@@ -1,0 +1,463 @@
+"""The sections of a recipe: frozen, strict settings with units and defaults; a section is all its stage receives."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+DEFAULT_NEGATIVE_PROMPT = "blurry, distorted, deformed, low quality, text, watermark"
+Task = Literal["replace", "recolour", "remove", "background", "studio", "outpaint", "place", "insert", "restyle"]
+FINDS_NOTHING: frozenset[Task] = frozenset({"outpaint", "restyle"})
+"""Tasks on the whole picture: no product is looked for."""
+DRAWS_NOTHING: frozenset[Task] = frozenset({"studio"})
+"""Tasks without a painter."""
+KEEPS_PRODUCT: frozenset[Task] = frozenset({"background", "studio", "place"})
+"""Tasks that show the product itself: white in a given mask is what lies round it."""
+ON_SOURCE: frozenset[Task] = frozenset({"replace", "recolour", "remove", "restyle"})
+"""Tasks that paint on the source where it stands: they make no other canvas."""
+MOVES_THE_PICTURE: frozenset[Task] = frozenset({"studio", "outpaint", "place"})
+"""Tasks after which a pixel of the source lies elsewhere, or nowhere."""
+NEEDS_WORDS: frozenset[Task] = frozenset({"replace", "background", "restyle"})
+"""Tasks that do nothing without `prompts.paint`."""
+
+
+class Settings(BaseModel):
+    """Frozen; an unknown key is an error, so a slip of typing cannot pass as a default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def weights(self) -> tuple[Checkpoint, ...]:
+        """The checkpoints that these settings load."""
+        return ()
+
+
+class Checkpoint(Settings):
+    """A model's weights, pinned: data, not code.
+
+    In YAML one string will do: `embedded:detector`, `org/model@<40 hex digits>`, or `path#sha256=<64 hex digits>`.
+    """
+
+    uri: str = Field(description="`embedded:NAME`, a hub id `org/model`, or the path of a folder or file of weights.")
+    revision: str | None = Field(None, description="A hub id's commit: 40 hex digits. A branch could move under a run.")
+    sha256: str | None = Field(None, description="The hash that a path's weights must have; 64 hex digits.")
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether these weights ship with the package and know the sample world alone."""
+        return self.uri.startswith("embedded:")
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Checkpoint:
+        if self.revision is not None and not re.fullmatch(r"[0-9a-f]{40}", self.revision):
+            raise ValueError(
+                f"`revision` is {self.revision!r}, which may be the name of a branch and can move under a run; "
+                f"give the 40-digit hash of one of {self.uri!r}'s commits"
+            )
+        if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise ValueError(f"`sha256` is {self.sha256!r}; expected 64 hex digits")
+        return self
+
+
+def _checkpoint(given: Any) -> Any:
+    if not isinstance(given, str):
+        return given
+    if "#sha256=" in given:
+        uri, _, digest = given.partition("#sha256=")
+        return {"uri": uri, "sha256": digest}
+    uri, at, revision = given.partition("@")
+    return {"uri": uri, "revision": revision} if at else {"uri": given}
+
+
+AnyCheckpoint = Annotated[Checkpoint, BeforeValidator(_checkpoint, json_schema_input_type=str | Checkpoint)]
+
+
+class ModelSettings(Settings):
+    """What every stage with a network has: which weights, and how it is called (both are in the node's key)."""
+
+    checkpoint: AnyCheckpoint = Field(description="The weights; filled in from `models` where that names a set.")
+    call_size: int = Field(4, ge=1, le=64, description="Samples a network call; the last call is padded to it.")
+    threads: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="CPU threads a network call; another number may change last bits. One each in several processes "
+        "makes more pictures than several in one; more only shorten a single request.",
+    )
+
+    def weights(self) -> tuple[Checkpoint, ...]:
+        """The checkpoint."""
+        return (self.checkpoint,)
+
+
+class CatalogueSettings(Settings):
+    """Which column of the product table is what; a bare S3 prefix or folder of pictures needs none of it."""
+
+    key: str = Field("sku", description="Column that names an item; unique. For a bare prefix the key is the path.")
+    image: str = Field("image", description="Column with the picture: a URI, or a path relative to the table.")
+    mask: str | None = Field(
+        None, description="Column with a given mask (white is repainted); null where there is none."
+    )
+    references: str | None = Field(None, description="Column with reference pictures: a list, or one path.")
+    scene: str | None = Field(None, description="Column with the picture that a product is placed in; for `place`.")
+
+
+class PromptSettings(Settings):
+    """The words, as templates over the table's columns: `a {colour} {category}`."""
+
+    find: str = Field("{category}", description="What to look for in the picture.")
+    paint: tuple[str, ...] = Field(
+        ("",), min_length=1, description="What to paint; variants take the prompts in turn. Some tasks need none."
+    )
+    colour: str | None = Field(None, description="The new colour, named or `#rrggbb`; for `recolour`.")
+    negative: str = Field(DEFAULT_NEGATIVE_PROMPT, description="What the painter keeps away from.")
+
+    @field_validator("paint", mode="before", json_schema_input_type=str | tuple[str, ...])
+    @classmethod
+    def _one_or_many(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
+
+
+class ReadSettings(Settings):
+    """Limits of what is fetched; they enter no key."""
+
+    max_bytes: int = Field(50_000_000, gt=0, description="Larger files are failed rows. Bytes.")
+    max_pixels: int = Field(
+        50_000_000, gt=0, description="Larger pictures are failed rows, told before decoding. Pixels."
+    )
+
+
+class DetectSettings(ModelSettings):
+    """Which boxes count as found."""
+
+    min_score: float = Field(0.35, ge=0, le=1, description="Boxes below this confidence are dropped.")
+    nms_iou: float = Field(0.5, ge=0, le=1, description="Of two boxes that overlap more, the better one stays. IoU.")
+    max_area: float = Field(
+        0.9, gt=0, le=1, description="Larger boxes are refused: most answer nothing. Share of picture."
+    )
+    on: Literal["source", "canvas"] = Field(
+        "source", description="Where a later step looks: in the source, or in what the steps before made."
+    )
+    ambiguous_margin: float = Field(
+        0.05, ge=0, le=1, description="Two boxes whose scores are closer than this are recorded as ambiguous."
+    )
+
+
+class SegmentSettings(ModelSettings):
+    """How a box becomes a mask."""
+
+    on: Literal["source", "canvas"] = Field(
+        "source",
+        description="Where a later step cuts: as `detect.on`, in the source, or in what the steps before made.",
+    )
+    detail: Literal["auto", "part", "whole"] = Field(
+        "auto", description="Of SAM's readings of a box: the one it trusts most, the smallest, or the largest."
+    )
+
+
+class FindSettings(ModelSettings):
+    """Finding among all that can be cut out, in the place of `detect` and `segment`. `checkpoint` is SAM's."""
+
+    encoder: AnyCheckpoint = Field(description="CLIP's weights.")
+    call_size: int = Field(64, ge=1, le=1024, description="Points of SAM's grid a network call.")
+    encoder_call_size: int = Field(8, ge=1, le=64, description="Candidates a network call of CLIP.")
+    by: Literal["clip", "reference"] = Field(
+        "clip", description="What candidates are compared with: `prompts.find`, or the item's reference pictures."
+    )
+    on: Literal["source", "canvas"] = Field(
+        "source", description="Where a later step looks: in the source, or in what the steps before made."
+    )
+    negatives: tuple[str, ...] = Field(
+        (), description="What the product is not; one whose words the prompt has is left out. With `by: clip`."
+    )
+    points_per_side: int = Field(32, ge=1, le=128, description="Points of SAM's grid along each side of the picture.")
+    crop_layers: int = Field(
+        0, ge=0, le=2, description="1 looks at quarters of the picture, too, 2 at sixteenths: small things, more time."
+    )
+    min_predicted_iou: float = Field(0.88, ge=0, le=1, description="SAM's masks below this confidence are dropped.")
+    min_stability: float = Field(0.95, ge=0, le=1, description="Masks that a small change of threshold moves go. IoU.")
+    box_nms_iou: float = Field(
+        0.7, ge=0, le=1, description="Of points whose masks' boxes overlap more, one stays. IoU."
+    )
+    box_rounds: int = Field(0, ge=0, le=4, description="How often each mask is cut again from the box round it.")
+    min_speck: float = Field(
+        0.3, ge=0, le=1, description="Smaller loose parts of a mask go; they are mostly not the same thing. Share."
+    )
+    max_hole: float = Field(0.01, ge=0, le=1, description="Smaller holes of a mask are filled. Share of the mask.")
+    nms_iou: float = Field(0.8, ge=0, le=1, description="Of two masks that overlap more, one stays. IoU.")
+    min_area: float = Field(0.002, gt=0, le=1, description="Smaller masks are no product. Share of the picture.")
+    max_area: float = Field(0.9, gt=0, le=1, description="Larger masks are no product. Share of the picture.")
+    keep: int = Field(5, ge=1, le=50, description="So many candidates are stored with their scores.")
+    choose: Literal["best", "union"] = Field(
+        "best", description="`union` puts one mask of all candidates within `union_margin` of the best before them."
+    )
+    union_margin: float = Field(
+        0.05, ge=0, le=2, description="How far a united candidate's score may be below the best."
+    )
+    min_text_score: float = Field(
+        0.2, ge=-1, le=1, description="Below it nothing is found by text; depends on the encoder, see `Find`."
+    )
+    min_reference_score: float = Field(
+        0.7, ge=-1, le=1, description="Below it nothing is found by reference; depends on the encoder."
+    )
+
+    def weights(self) -> tuple[Checkpoint, ...]:
+        """SAM's and CLIP's."""
+        return self.checkpoint, self.encoder
+
+
+class OnSource(Settings):
+    """The picture is painted on where it stands."""
+
+    task: Literal["replace", "recolour", "remove", "insert", "restyle"] = "replace"
+    fill: Literal["original", "blur", "neutral", "telea", "navier_stokes", "border", "edge"] = Field(
+        "original",
+        description="What lies under the mask before noise is put on it; counts below `paint.strength` 1, where "
+        "`replace` begins with `blur` and `remove` with `telea`.",
+    )
+
+
+class OnBackground(Settings):
+    """The product stays and all else is painted."""
+
+    task: Literal["background"] = "background"
+    edge: Literal["matte", "hard"] = Field(
+        "matte",
+        description="`matte`: half-transparent pixels of the edge are unmixed, so that no old background glows.",
+    )
+
+
+class OnLargerCanvas(Settings):
+    """The canvas grows and the scene goes on."""
+
+    task: Literal["outpaint"] = "outpaint"
+    aspect: str | None = Field(
+        None, pattern=r"^\d+:\d+$", description="Width to height, as `4:5`; the canvas grows to it, never shrinks."
+    )
+    margins: tuple[float, float, float, float] = Field(
+        (0.0, 0.0, 0.0, 0.0), description="Growth above, right, below and left, before `aspect`. Shares of the picture."
+    )
+    anchor_xy: tuple[float, float] = Field(
+        (0.5, 0.5), description="Where the old picture lies in the free room: 0 left or top, 1 right or bottom."
+    )
+
+
+class InStudio(Settings):
+    """The product cut out, on one colour, with its shadow; nothing is generated."""
+
+    task: Literal["studio"] = "studio"
+    colour: str = Field(
+        "white", description="Of the ground: a name or `#rrggbb`; `transparent` delivers the cut-out, without a shadow."
+    )
+    fill: float = Field(0.85, gt=0.05, le=1, description="The product's larger side by the frame's; Amazon asks 0.85.")
+    aspect: str = Field("1:1", pattern=r"^\d+:\d+$", description="Width to height of the picture.")
+    shadow: float = Field(0.5, ge=0, le=1, description="Darkness of the contact shadow; 0 is none.")
+    side_px: int | None = Field(
+        None, ge=64, le=10_000, description="Longest side; null keeps the product's own pixels, bit for bit."
+    )
+
+
+class InScene(Settings):
+    """The product cut out, set into the picture that `catalogue.scene` names, and its seam harmonised."""
+
+    task: Literal["place"] = "place"
+    centre_xy: tuple[float, float] = Field(
+        (0.5, 0.6), description="Where the product's middle goes. Shares of the scene."
+    )
+    height: float = Field(0.5, gt=0, le=2, description="The product's height by the scene's.")
+    rotation_deg: float = Field(0.0, ge=-180, le=180, description="Turn, counter-clockwise. Degrees.")
+    shadow: float = Field(0.5, ge=0, le=1, description="Darkness of the contact shadow; 0 is none.")
+    seam_px: int = Field(
+        4, ge=0, le=256, description="How far to both sides of its outline the seam is harmonised; 0 is not. Pixels."
+    )
+
+
+def _any_of(schema: dict[str, Any]) -> None:
+    schema["anyOf"] = schema.pop("oneOf")  # a recipe leaves `task` out, so that more than one may fit
+
+
+Layout = Annotated[
+    OnSource | OnBackground | OnLargerCanvas | InStudio | InScene,
+    Field(discriminator="task", json_schema_extra=_any_of),
+]
+
+
+class MaskSettings(Settings):
+    """Where pixels may change, what is denoised, and which crops the painter sees."""
+
+    layout: Layout = Field(OnSource(), description="What the task paints on; its `task` is `paint.task`.")
+    instances: Literal["highest_score", "largest", "all", "per_instance"] = Field(
+        "highest_score",
+        description="Which boxes to repaint; `all` sees them in one crop, `per_instance` each in a crop of its own.",
+    )
+    invert: bool = Field(False, description="Repaint what lies outside the found or given mask.")
+    close: float = Field(
+        0.0, ge=0, le=0.2, description="Closing of gaps before holes are filled. Share of its diagonal."
+    )
+    keep_parts: int | None = Field(None, ge=1, description="Only so many of the largest loose parts stay.")
+    shadow_margin: float = Field(
+        0.0, ge=0, le=0.5, description="Growth for a shadow that the new product casts. Share of the mask's diagonal."
+    )
+    band_px: int = Field(
+        0,
+        ge=0,
+        le=512,
+        description="Repaint only a band of this width along the mask's outline, half of it on either side; as a step "
+        "at `paint.strength` 0.4 it joins what the step before painted. InvokeAI's edge is 16. Pixels; 0 is all.",
+    )
+    max_hole: float = Field(
+        0.01, ge=0, le=1, description="Smaller holes are filled; a bag's handle stays open. Share of mask."
+    )
+    min_speck: float = Field(0.02, ge=0, le=1, description="Smaller loose parts go. Share of the largest part.")
+    grow: float = Field(
+        0.015, ge=0, le=0.5, description="Growth of the found mask: where pixels may change. Share of its diagonal."
+    )
+    denoise_grow: float = Field(
+        0.015, ge=0, le=0.5, description="Further growth of what is denoised, never of what may change."
+    )
+    max_area: float = Field(0.9, gt=0, le=1, description="A larger mask is refused. Share of the picture.")
+    crop_px: int = Field(
+        512, ge=64, le=2048, multiple_of=8, description="Side of the painter's crops; from `models`. Pixels."
+    )
+
+
+class Lora(Settings):
+    """A LoRA file (Hu et al. 2021, arXiv:2106.09685), whose change is added to the painter's weights."""
+
+    checkpoint: AnyCheckpoint = Field(
+        description="A `.safetensors` file with its `#sha256=`, or a hub id at a commit that holds one such file."
+    )
+    weight: float = Field(1.0, ge=-4, le=4, description="How much of the change is added; 0 is none.")
+
+    @model_validator(mode="after")
+    def _pinned_safetensors(self) -> Lora:
+        one = self.checkpoint
+        if one.revision is None and not (one.sha256 and one.uri.endswith(".safetensors")):
+            raise ValueError(
+                f"the LoRA {one.uri!r} is not a pinned `.safetensors` file; expected PATH.safetensors#sha256= and what "
+                "`sha256sum` says of the file, or a hub id at a commit: org/model@COMMIT"
+            )
+        return self
+
+
+class PaintSettings(ModelSettings):
+    """How a crop is repainted."""
+
+    task: Task = Field("replace", description="What happens to the product.")
+    variants: int = Field(4, ge=1, le=64, description="Candidate pictures an item.")
+    sampler: Literal["ddim", "euler", "euler_a", "heun", "dpm++_2m", "dpm++_2m_sde", "dpm++_3m_sde", "unipc", "lcm"] = (
+        Field("ddim", description="The diffusion sampler, by the name people know.")
+    )
+    spacing: Literal["default", "karras", "exponential", "sgm_uniform"] = Field(
+        "default", description="How noise falls from step to step; `default` is the model's own way."
+    )
+    steps: int = Field(20, ge=1, le=200, description="Denoising steps; time grows in proportion.")
+    guidance: float = Field(
+        7.5, ge=0, le=30, description="Classifier-free guidance; 1 and below is off, higher is more literal."
+    )
+    strength: float = Field(1.0, gt=0, le=1, description="Share of the noise that is put in; 1 forgets what was there.")
+    soft_denoise_px: int = Field(
+        0, ge=0, le=256, description="Band inside the mask's edge that is repainted less and less. Pixels of the crop."
+    )
+    clip_skip: int = Field(
+        0, ge=0, le=32, description="Last layers of the text model left out; A1111 counts from 1: its 2 is 1 here."
+    )
+    lora: tuple[Lora, ...] = Field((), description="LoRA files, added to the painter's weights.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Another number gives other noise to every item.")
+    seed_by: str | None = Field(
+        None, description="Column whose value replaces the picture's hash: views of one SKU share noise."
+    )
+    seeds: tuple[int, ...] = Field((), description="The variants' seeds themselves, in place of derived ones.")
+
+    def weights(self) -> tuple[Checkpoint, ...]:
+        """The painter's checkpoint and those of its LoRAs, unless the task draws nothing."""
+        if self.task in DRAWS_NOTHING:
+            return ()
+        return (*super().weights(), *(one.checkpoint for one in self.lora))
+
+    @model_validator(mode="after")
+    def _a_seed_a_variant(self) -> PaintSettings:
+        if self.seeds and len(self.seeds) != self.variants:
+            raise ValueError(
+                f"`seeds` lists {len(self.seeds)} seeds for {self.variants} variants; give one each or none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_spacing_that_the_sampler_has(self) -> PaintSettings:
+        without = {
+            "karras": ("ddim", "euler_a", "lcm"),
+            "exponential": ("ddim", "euler_a", "lcm"),
+            "sgm_uniform": ("lcm",),
+        }
+        if self.sampler in without.get(self.spacing, ()):
+            raise ValueError(
+                f"the sampler {self.sampler!r} has no spacing {self.spacing!r}; say `spacing: default`, "
+                "or take another sampler, such as `euler` or `dpm++_2m`, which have them all"
+            )
+        return self
+
+
+class ComposeSettings(Settings):
+    """How a painted crop joins its surroundings."""
+
+    colour_fit: bool = Field(True, description="Fit gain and offset on the ring outside the mask before pasting.")
+    ring_px: int = Field(12, ge=1, le=128, description="Width of that ring. Pixels of the crop.")
+    feather_px: float = Field(2.0, ge=0, le=64, description="Inward feather of the paste. Pixels of the crop.")
+
+
+class ScoreSettings(ModelSettings):
+    """Which encoder measures likeness; raw numbers only."""
+
+    likeness: bool = Field(
+        True, description="Compare what was painted with prompt and references; off where it is not the product."
+    )
+    segmenter: AnyCheckpoint | None = Field(
+        None,
+        description="SAM's weights, to measure how far a product has grown into its new background. In the task "
+        "`background` they are `segment`'s; null: not measured.",
+    )
+
+    def weights(self) -> tuple[Checkpoint, ...]:
+        """The encoder's, and SAM's where growth is measured."""
+        return (*super().weights(), *([self.segmenter] if self.segmenter else []))
+
+
+class JudgeSettings(Settings):
+    """Which variants are kept; cheap to change: no model is called again."""
+
+    min_text_similarity: float = Field(
+        0.2, ge=-1, le=1, description="Cosine of prompt and product; depends on the encoder."
+    )
+    min_reference_similarity: float = Field(
+        -1.0, ge=-1, le=1, description="Cosine of the nearest reference and product."
+    )
+    max_ring_error: float = Field(
+        40.0, ge=0, le=255, description="Mean difference in the ring outside, after the fit. Levels."
+    )
+    max_expansion: float = Field(
+        0.05,
+        ge=0,
+        description="Growth of a product into its new background; what was painted looks like more of it. Share of the "
+        "product. Source of 5 %: a starting value, Eshratifar et al. 2024, arXiv:2404.10157, measure it and give none.",
+    )
+    keep_best: int = Field(1, ge=1, le=64, description="At most so many variants an item are kept.")
+
+
+class DeliverSettings(Settings):
+    """The form of the pictures that leave."""
+
+    format: Literal["png", "webp", "jpeg"] = Field(
+        "png",
+        description="PNG and WebP are lossless. `jpeg` and exact: untouched blocks stay the source's; where that "
+        "cannot be, a PNG is delivered.",
+    )
+    exact: bool = Field(
+        True,
+        description="Outside the mask every pixel is the source's (in a JPEG: every block), measured on the delivered "
+        "file; `false` lets a JPEG change a little everywhere.",
+    )
+    feather_px: float = Field(
+        4.0, ge=0, le=256, description="Inward feather of the paste into the picture. Its pixels."
+    )
