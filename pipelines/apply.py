@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from pipelines.errors import ConfigError, InfrastructureError
-from pipelines.rows import FAILED, OK, REJECTED, ItemError, Row, Update
+from pipelines.rows import FAILED, OK, REJECTED, ItemError, Row, Update, as_seen_by
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +29,12 @@ def apply(
     stage: Stage,
     rows: Sequence[Row],
     passes_by: Callable[[Row], bool] = lambda row: False,
+    step: int = 1,
 ) -> list[Row]:
     """Run one stage over rows and give back as many, in the same order, none of them changed in place.
+
+    A node of a later step sees that step's columns under their plain names, and what it adds gets the step's number if
+    the node's own name carries it.
 
     Rows that are not ok, and those that `passes_by` says begin later in the graph, go through untouched. An `ItemError`
     makes its row failed; an Update that carries `reason` makes it rejected and keeps the update's columns. When the
@@ -43,7 +47,8 @@ def apply(
     live = [index for index, row in enumerate(rows) if row["status"] == OK and not passes_by(row)]
     done = list(rows)
     started = time.perf_counter()
-    for index, answer in zip(live, _answers(name, stage, [rows[index] for index in live]), strict=True):
+    seen = [as_seen_by(rows[index], step) for index in live]
+    for index, answer in zip(live, _answers(name, stage, seen), strict=True):
         done[index] = _enter(name, rows[index], answer)
     seconds = (time.perf_counter() - started) / max(1, len(live))
     for index in live:
@@ -73,9 +78,11 @@ def _answers(name: str, stage: Stage, rows: list[Row]) -> list[Update | ItemErro
 def _enter(name: str, row: Row, answer: Update | ItemError) -> Row:
     if isinstance(answer, ItemError):
         return {**row, "status": FAILED, "reason": answer.reason, "detail": answer.detail, "node": name}
+    _, dot, step = name.partition(".")
+    added = {f"{column}{dot}{step}": value for column, value in answer.items() if column != "reason"}
     if answer.get("reason"):
-        return {**row, **answer, "status": REJECTED, "node": name}
-    return {**row, **answer}
+        return {**row, **added, "status": REJECTED, "reason": answer["reason"], "node": name}
+    return {**row, **added}
 
 
 def _free_device_memory(error: Exception) -> None:

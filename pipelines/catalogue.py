@@ -18,12 +18,13 @@ import pyarrow as pa
 
 from pipelines import storage
 from pipelines.errors import ConfigError, Missing
-from pipelines.recipe import CatalogueSettings, Recipe, template_columns
-from pipelines.rows import CATALOGUE_COLUMNS, FAILED, OK, OUTCOME_COLUMNS, Row
+from pipelines.recipe import Recipe, template_columns
+from pipelines.rows import CATALOGUE_COLUMNS, FAILED, OK, OUTCOME_COLUMNS, STEP_WORDS, Row, in_step
+from pipelines.settings import CatalogueSettings
 from pipelines.tables import TABLES, is_table, parse
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp")
-GIVEN_BYTES = ("given_image_bytes", "given_mask_bytes", "given_reference_bytes")
+GIVEN = ("given_image_bytes", "given_mask_bytes", "given_reference_bytes", "given_boxes_xyxy", "given_points")
 MAX_LISTINGS = 50
 """Pictures in more folders of a bucket than this are looked up by one listing of what the folders have in common."""
 
@@ -175,7 +176,8 @@ def rows(recipe: Recipe, table: pa.Table, base_uri: str | None, versions: Mappin
     Args:
         recipe: what to do.
         table: has the key and image columns, or `given_image_bytes`. `given_seeds` (a list of V integers),
-            `given_mask_bytes` and `given_reference_bytes` are taken along where the table has them.
+            `given_mask_bytes`, `given_reference_bytes`, `given_boxes_xyxy` (pixels of the upright picture) and
+            `given_points` (x, y, and 1 on the product or 0 beside it) are taken along where the table has them.
         base_uri: what relative paths are relative to; None is the folder that the program runs in.
         versions: URI -> version; a URI that is not in it has none.
 
@@ -191,9 +193,12 @@ def rows(recipe: Recipe, table: pa.Table, base_uri: str | None, versions: Mappin
         name: _texts(table, name) for name in table.column_names if not _holds_bytes(table.schema.field(name).type)
     }
     references = _references(table, settings.references, base_uri)
-    masks = _uris(table, settings.mask, base_uri)
+    masks, scenes = (_uris(table, column, base_uri) for column in (settings.mask, settings.scene))
     sources = _uris(table, settings.image, base_uri) if settings.image in texts else [None] * table.num_rows
-    given = {name: _values(table, name if name in table.column_names else None) for name in GIVEN_BYTES}
+    given = {name: _values(table, name if name in table.column_names else None) for name in GIVEN}
+    for name in ("given_boxes_xyxy", "given_points"):
+        if recipe.find and any(given[name]):
+            raise ConfigError(f"column {name!r} says where the product is, and `find` looks by itself; take one out")
     seeds = _given_seeds(recipe, table)
     made: list[Row] = []
     for number, columns in enumerate(_records(texts, table.num_rows)):
@@ -208,6 +213,8 @@ def rows(recipe: Recipe, table: pa.Table, base_uri: str | None, versions: Mappin
             "source_version": known.get(sources[number] or ""),
             "mask_uri": masks[number],
             "mask_version": known.get(masks[number] or ""),
+            "scene_uri": scenes[number],
+            "scene_version": known.get(scenes[number] or ""),
             **{name: values[number] for name, values in given.items()},
         }
         if references[number]:
@@ -225,46 +232,60 @@ def _blank_row() -> dict[str, Any]:
     return {**row, "status": OK, "attempts": 0, "node_keys": {}, "seconds": {}}
 
 
-def _templates(recipe: Recipe, table: pa.Table) -> list[_Template]:
-    """Find, negative, then the paint templates; every column that any setting names is checked here, once."""
-    settings, prompts = recipe.catalogue, recipe.prompts
+def _templates(recipe: Recipe, table: pa.Table) -> list[list[_Template]]:
+    """Each step's find, negative, colour if it has one, then paint; every column that is named is checked here."""
+    settings = recipe.catalogue
     _need_column(table, "catalogue.key", settings.key)
     if "given_image_bytes" not in table.column_names:
         _need_column(table, "catalogue.image", settings.image)
     for setting, named in [
         ("catalogue.mask", settings.mask),
         ("catalogue.references", settings.references),
+        ("catalogue.scene", settings.scene),
         ("paint.seed_by", recipe.paint.seed_by),
     ]:
         if named is not None:
             _need_column(table, setting, named)
-    named_templates = [("prompts.find", prompts.find), ("prompts.negative", prompts.negative)]
-    named_templates += [("prompts.paint", template) for template in prompts.paint]
-    made = []
-    for setting, template in named_templates:
-        for column in template_columns(template):
-            _need_column(table, setting, column, template)
-        pieces = [(literal, name) for literal, name, _, _ in string.Formatter().parse(template)]
-        made.append(_Template(setting, tuple(pieces)))
-    return made
+    return [[_template(table, *named) for named in _words(step)] for step in recipe.chain()]
+
+
+def _words(step: Recipe) -> list[tuple[str, str]]:
+    prompts = step.prompts
+    return [
+        ("prompts.find", step.find_template()),
+        ("prompts.negative", prompts.negative),
+        *([("prompts.colour", prompts.colour)] if prompts.colour else []),
+        *(("prompts.paint", template) for template in prompts.paint),
+    ]
+
+
+def _template(table: pa.Table, setting: str, template: str) -> _Template:
+    for column in template_columns(template):
+        _need_column(table, setting, column, template)
+    pieces = [(literal, name) for literal, name, _, _ in string.Formatter().parse(template)]
+    return _Template(setting, tuple(pieces))
 
 
 def _prompts(
-    recipe: Recipe, templates: Sequence[_Template], columns: Mapping[str, str | None]
+    recipe: Recipe, templates: Sequence[Sequence[_Template]], columns: Mapping[str, str | None]
 ) -> dict[str, str | list[str | None] | None]:
-    find, negative, *paint = [template.fill(columns) for template in templates]
-    prompts = [paint[variant % len(paint)] for variant in range(recipe.paint.variants)]
-    return {"find_prompt": find, "negative_prompt": negative, "paint_prompts": None if None in paint else prompts}
+    words: dict[str, str | list[str | None] | None] = {}
+    for number, (step, own) in enumerate(zip(recipe.chain(), templates, strict=True), start=1):
+        find, negative, *rest = [template.fill(columns) for template in own]
+        colour, paint = (rest[0], rest[1:]) if step.prompts.colour else (None, rest)
+        prompts = [paint[variant % len(paint)] for variant in range(step.paint.variants)]
+        said = (find, None if None in paint else prompts, negative, colour)
+        words |= {in_step(name, number): value for name, value in zip(STEP_WORDS, said, strict=True)}
+    return words
 
 
-def _first_empty(recipe: Recipe, templates: Sequence[_Template], row: Row) -> str | None:
+def _first_empty(recipe: Recipe, templates: Sequence[Sequence[_Template]], row: Row) -> str | None:
     """What a failed row says: the first column that is empty and the setting that needs it."""
     columns = row["columns"]
-    if row["find_prompt"] is None or row["negative_prompt"] is None or row["paint_prompts"] is None:
-        for template in templates:
-            for _, name in template.pieces:
-                if name is not None and not (columns[name] or "").strip():
-                    return _is_empty(name, template.setting)
+    for template in itertools.chain.from_iterable(templates):
+        for _, name in template.pieces:
+            if name is not None and not (columns[name] or "").strip():
+                return _is_empty(name, template.setting)
     seed_by = recipe.paint.seed_by
     if seed_by and not (row["seed_basis"] or "").strip():
         return _is_empty(seed_by, "paint.seed_by")
@@ -401,7 +422,7 @@ def _named_uris(recipe: Recipe, table: pa.Table, base_uri: str | None) -> set[st
     settings = recipe.catalogue
     _templates(recipe, table)
     image = settings.image if settings.image in table.column_names else None
-    named: set[str | None] = {*_uris(table, image, base_uri), *_uris(table, settings.mask, base_uri)}
+    named = {uri for column in (image, settings.mask, settings.scene) for uri in _uris(table, column, base_uri)}
     named |= {uri for uris in _references(table, settings.references, base_uri) for uri in uris}
     return {uri for uri in named if uri is not None}
 

@@ -13,11 +13,23 @@ import pyarrow as pa
 
 from pipelines.errors import ConfigError
 from pipelines.models.loading import weights_hash
-from pipelines.recipe import ModelSettings, Recipe, Settings
-from pipelines.rows import BIG_COLUMNS, CATALOGUE_COLUMNS, FETCHED, OUTCOME_COLUMNS, Row
+from pipelines.recipe import Recipe
+from pipelines.rows import (
+    BIG_COLUMNS,
+    CATALOGUE_COLUMNS,
+    FETCHED,
+    OUTCOME_COLUMNS,
+    Row,
+    catalogue_columns,
+    in_step,
+    plain,
+)
+from pipelines.settings import ON_SOURCE, Settings
 from pipelines.stages.compose import Compose
 from pipelines.stages.deliver import Deliver, Store
 from pipelines.stages.detect import Detect
+from pipelines.stages.find import Find
+from pipelines.stages.hand_on import HandOn
 from pipelines.stages.judge import Judge
 from pipelines.stages.mask import Mask
 from pipelines.stages.paint import Paint
@@ -25,8 +37,12 @@ from pipelines.stages.read import Read
 from pipelines.stages.score import Score
 from pipelines.stages.segment import Segment
 
-STARTS = ("detect", "mask", "score", "judge")
+STARTS = ("detect", "find", "mask", "score", "judge")
 """The nodes at which an item can be taken up again from what the last manifest holds."""
+STEPLESS_LAST = ("score", "judge", "deliver")
+"""What comes once, behind the last step."""
+ONLY_FOR = {"insert": "reference_bytes", "place": "scene_bytes", "recolour": "paint_colour"}
+"""What `mask` reads for one task alone."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +51,37 @@ class Node:
 
     `stage` is a class with `reads` and `adds` (columns and Arrow types) and `pixels_version`, a number that is raised
     by hand when its pixels change. Called with settings it loads its weights; what it makes is an `apply.Stage`.
-    `given` holds constructor arguments that are no settings and enter no key, such as the store.
+    `given` holds constructor arguments that are no settings and enter no key, such as the store. `step` is whose
+    columns the node sees; a name that carries its number, as `detect.2`, gives it to what the node adds. `leaves` are
+    columns that the stage could read and that these settings leave alone, so that they change no key.
     """
 
     name: str
     stage: type[Any]
     settings: Settings
     given: tuple[tuple[str, Any], ...] = field(default=(), repr=False)
+    step: int = 1
+    leaves: frozenset[str] = frozenset()
+
+    @property
+    def adds(self) -> dict[str, pa.DataType]:
+        """The columns that the node adds to a row: the stage's, with the number of a later step."""
+        suffix = self.name.removeprefix(plain(self.name))
+        return {f"{name}{suffix}": kind for name, kind in self.stage.adds.items()}
 
     def make(self) -> Any:
         """Build the stage; weights load here, in the worker."""
         return self.stage(self.settings, **dict(self.given))
 
+    def read(self) -> tuple[str, ...]:
+        """Under every name that a step before gave it: what the stage reads, and what it takes if it is there."""
+        could = (*self.stage.reads, *getattr(self.stage, "may_read", ()))
+        names = tuple(name for name in could if name not in self.leaves)
+        return (*names, *(f"{name}.{step}" for step in range(2, self.step + 1) for name in names))
+
     def fingerprint(self) -> str:
         """What the node does to any item: settings, weights' hash and the stage's pixels_version, as canonical JSON."""
-        weights = weights_hash(self.settings.checkpoint) if isinstance(self.settings, ModelSettings) else None
+        weights = [weights_hash(checkpoint) for checkpoint in self.settings.weights()]
         return json.dumps(
             [self.name, self.stage.pixels_version, self.settings.model_dump(mode="json"), weights], sort_keys=True
         )
@@ -57,8 +89,8 @@ class Node:
     def keyed_columns(self) -> tuple[str, ...]:
         """The catalogue's columns that count in this node's key; what `read` fetches counts as URI and version."""
         columns: dict[str, None] = {}
-        for name in self.stage.reads:
-            for column in FETCHED.get(name, (name,) if name in CATALOGUE_COLUMNS else ()):
+        for name in self.read():
+            for column in FETCHED.get(name, (name,) if plain(name) in CATALOGUE_COLUMNS else ()):
                 columns[column] = None
         return tuple(columns)
 
@@ -68,28 +100,39 @@ class Graph:
     """Nodes in order; building one checks that each column is there before it is read."""
 
     nodes: tuple[Node, ...]
+    starts: tuple[str, ...] = STARTS
+
+    @cached_property
+    def catalogue_columns(self) -> dict[str, pa.DataType]:
+        """What `catalogue.rows` makes: its columns, and each later step's words."""
+        return catalogue_columns(max(node.step for node in self.nodes))
+
+    @property
+    def first(self) -> str:
+        """The first node that has a key; `read` before it has limits only."""
+        return next(node.name for node in self.nodes if node.name != "read")
 
     def __post_init__(self) -> None:
-        there = set(CATALOGUE_COLUMNS)
+        there = set(self.catalogue_columns)
         for node in self.nodes:
-            missing = [name for name in node.stage.reads if name not in there]
+            missing = [name for name in node.stage.reads if name not in map(plain, there)]
             if missing:
                 raise ConfigError(
                     f"node {node.name!r} reads {missing}, which no earlier node adds; mend the order of the graph"
                 )
-            there |= set(node.stage.adds)
+            there |= set(node.adds)
 
     @cached_property
     def columns(self) -> dict[str, pa.DataType]:
         """Every column of a finished row, with its type."""
-        columns = {**CATALOGUE_COLUMNS, **OUTCOME_COLUMNS}
+        columns = {**self.catalogue_columns, **OUTCOME_COLUMNS}
         for node in self.nodes:
-            columns.update(node.stage.adds)
+            columns.update(node.adds)
         return columns
 
     def manifest_schema(self) -> pa.Schema:
         """The columns that the manifest keeps: all but the big ones."""
-        return pa.schema([(name, kind) for name, kind in self.columns.items() if name not in BIG_COLUMNS])
+        return pa.schema([(name, kind) for name, kind in self.columns.items() if plain(name) not in BIG_COLUMNS])
 
     def edge_schema(self, after: str) -> pa.Schema:
         """What travels on behind a node: what later nodes read, and what the manifest keeps.
@@ -97,11 +140,11 @@ class Graph:
         Given explicitly, so that a column which happens to be all null keeps its type.
         """
         behind = [node.name for node in self.nodes].index(after) + 1
-        there = set(CATALOGUE_COLUMNS).union(*(node.stage.adds for node in self.nodes[:behind]))
-        read_later = set().union(*(node.stage.reads for node in self.nodes[behind:]))
+        there = set(self.catalogue_columns).union(*(node.adds for node in self.nodes[:behind]))
+        read_later = set().union(*(node.read() for node in self.nodes[behind:]))
         travels = read_later & there
         return pa.schema(
-            [(name, kind) for name, kind in self.columns.items() if name not in BIG_COLUMNS or name in travels]
+            [(name, kind) for name, kind in self.columns.items() if plain(name) not in BIG_COLUMNS or name in travels]
         )
 
     def passes_by(self, node_name: str) -> Callable[[Row], bool]:
@@ -127,7 +170,8 @@ class Graph:
     def start_for(self, changed: str) -> str:
         """The last node at or before the first changed one from which the last manifest can be continued."""
         names = [node.name for node in self.nodes]
-        return [start for start in STARTS if names.index(start) <= names.index(changed)][-1]
+        reached = names.index(changed) if changed in names else names.index(self.first)
+        return [start for start in self.starts if start in names and names.index(start) <= reached][-1]
 
 
 def build(recipe: Recipe, store: Store | None = None) -> Graph:
@@ -135,19 +179,44 @@ def build(recipe: Recipe, store: Store | None = None) -> Graph:
 
     Without a store the finished pictures stay in the rows (`image_files`).
     """
-    return Graph(
-        (
-            Node("read", Read, recipe.read),
-            Node("detect", Detect, recipe.detect),
-            Node("segment", Segment, recipe.segment),
-            Node("mask", Mask, recipe.mask),
-            Node("paint", Paint, recipe.paint),
-            Node("compose", Compose, recipe.compose),
-            Node("score", Score, recipe.score),
-            Node("judge", Judge, recipe.judge),
-            Node("deliver", Deliver, recipe.deliver, (("store", store),)),
-        )
-    )
+    steps, last = recipe.chain(), len(recipe.chain())
+    nodes = [Node("read", Read, recipe.read)]
+    for number, step in enumerate(steps, start=1):
+        nodes += _step(step, number, hands_on=number < last)
+    unread = frozenset(() if recipe.score.segmenter else ("region_rgb",))
+    nodes += [
+        Node("score", Score, recipe.score, step=last, leaves=unread),
+        Node("judge", Judge, recipe.judge, step=last),
+        Node("deliver", Deliver, recipe.deliver, (("store", store),), step=last),
+    ]
+    return Graph(tuple(nodes), _starts(recipe))
+
+
+def _step(recipe: Recipe, number: int, hands_on: bool) -> list[Node]:
+    """From finding to a composed crop; every step but the last hands its finished picture on."""
+    chained: list[tuple[str, type[Any], Settings | None]] = [
+        ("detect", Detect, recipe.detect),
+        ("segment", Segment, recipe.segment),
+        ("find", Find, recipe.find),
+        ("mask", Mask, recipe.mask),
+        ("paint", Paint, recipe.paint),
+        ("compose", Compose, recipe.compose),
+        ("hand_on", HandOn, recipe.deliver if hands_on else None),
+    ]
+    leaves = frozenset(column for task, column in ONLY_FOR.items() if task != recipe.paint.task)
+    return [
+        Node(in_step(name, number), stage, section, step=number, leaves=leaves if stage is Mask else frozenset())
+        for name, stage, section in chained
+        if section
+    ]
+
+
+def _starts(recipe: Recipe) -> tuple[str, ...]:
+    """Pictures that a step made on its way are in no manifest: what needs them begins before they are made."""
+    finding = STARTS[:2]
+    if len(recipe.chain()) > 1:
+        return finding
+    return STARTS if recipe.paint.task in ON_SOURCE else (*finding, "mask")
 
 
 def first_change(old: dict[str, str], new: dict[str, str], stopped_at: str | None) -> str | None:

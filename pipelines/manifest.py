@@ -18,12 +18,14 @@ import pyarrow.parquet as pq
 
 from pipelines import storage
 from pipelines.errors import InfrastructureError
-from pipelines.rows import OK, PENDING, STRINGS, Row
+from pipelines.rows import OK, PENDING, STRINGS, Row, as_seen_by
 
 SCHEMA_VERSION = 1
 CHECKPOINTS = pa.list_(
     pa.struct([("node", pa.string()), ("uri", pa.string()), ("revision", pa.string()), ("sha256", pa.string())])
 )
+PAINTED_BY = ("task", "sampler", "spacing", "clip_skip", "steps", "guidance", "strength")
+"""The settings of the painter that stand in a row of `images`; its LoRA files are among the checkpoints."""
 IMAGES_SCHEMA = pa.schema(
     [
         ("schema_version", pa.int32()),
@@ -33,7 +35,10 @@ IMAGES_SCHEMA = pa.schema(
         ("reason", pa.string()),
         ("prompt", pa.string()),
         ("negative_prompt", pa.string()),
+        ("task", pa.string()),
         ("sampler", pa.string()),
+        ("spacing", pa.string()),
+        ("clip_skip", pa.int32()),
         ("steps", pa.int32()),
         ("guidance", pa.float32()),
         ("strength", pa.float32()),
@@ -44,8 +49,11 @@ IMAGES_SCHEMA = pa.schema(
         ("text_similarity", pa.float32()),
         ("reference_similarity", pa.float32()),
         ("ring_error", pa.float32()),
+        ("expansion", pa.float32()),
         ("changed_outside", pa.int64()),
-        ("exact", pa.bool_()),
+        ("max_difference", pa.int32()),
+        ("outside_sha256", pa.string()),
+        ("exactness", pa.string()),
         ("image_uri", pa.string()),
         ("image_sha256", pa.string()),
         ("crop_uris", STRINGS),
@@ -124,11 +132,19 @@ def items_table(table: pa.Table) -> pa.Table:
 
 
 def images_table(items: pa.Table, recipe: Mapping[str, Any], checkpoints: list[dict[str, Any]]) -> pa.Table:
-    """The `images` table of finished items, a row a painted variant; `recipe` is its settings as plain data."""
+    """The `images` table of finished items, a row a painted variant; `recipe` is its settings as plain data.
+
+    Of a recipe with steps, the last one's: its prompts, settings and seeds are what made the picture from there on.
+    """
+    steps = max(1, len(recipe.get("steps") or ()))
     columns = [
         name for name in items.column_names if name not in ("columns", "node_keys", "seconds", "object_masks_rle")
     ]
-    rows = [image for item in items.select(columns).to_pylist() for image in _images(item, recipe, checkpoints)]
+    rows = [
+        image
+        for item in items.select(columns).to_pylist()
+        for image in _images(as_seen_by(item, steps), recipe, checkpoints)
+    ]
     return pa.Table.from_pylist(rows, schema=IMAGES_SCHEMA)
 
 
@@ -151,14 +167,15 @@ def _images(item: Row, recipe: Mapping[str, Any], checkpoints: list[dict[str, An
             "reason": of("variant_reasons", variant),
             "prompt": item["paint_prompts"][variant],
             "negative_prompt": item["negative_prompt"],
-            **{name: paint.get(name) for name in ("sampler", "steps", "guidance", "strength")},
+            **{name: paint.get(name) for name in PAINTED_BY},
             "seed": seed,
-            "width": item["size_wh"][0],
-            "height": item["size_wh"][1],
+            **dict(zip(("width", "height"), item["canvas_size_wh"] or item["size_wh"], strict=True)),
             "checkpoints": None if is_old else checkpoints,
             **(of("variant_scores", variant) or {}),
             "changed_outside": of("changed_outside", variant),
-            "exact": None if is_old else recipe["deliver"]["exact"],
+            "max_difference": of("max_differences", variant),
+            "outside_sha256": of("outside_sha256s", variant),
+            "exactness": of("exactness", variant),
             "image_uri": of("image_uris", variant),
             "image_sha256": of("image_sha256s", variant),
             "crop_uris": (item["crop_uris"] or [])[variant * a_variant : (variant + 1) * a_variant],

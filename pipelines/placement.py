@@ -6,11 +6,14 @@ driver's machine has, and changes no pixel.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import lcm
 
 from pipelines.errors import ConfigError
 from pipelines.graph import Graph
+from pipelines.rows import plain
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ CPUS_BESIDE_THE_GROUPS = 2  # Ray's own read, write and checkpoint-filter tasks;
 
 LOCAL: Placement = (
     Group(
-        ("read", "detect", "segment", "mask", "paint", "compose", "score", "judge", "deliver"),
+        ("read", "detect", "segment", "find", "mask", "paint", "compose", "hand_on", "score", "judge", "deliver"),
         batch_size=4,
         cpus=1,
         replicas=2,
@@ -48,8 +51,8 @@ LOCAL: Placement = (
 )
 GPU: Placement = (
     Group(("read",), batch_size=16, cpus=1, replicas=2),
-    Group(("detect", "segment", "mask"), batch_size=8, cpus=1, gpus=0.5),
-    Group(("paint", "compose", "score", "judge"), batch_size=8, cpus=1, gpus=0.5),
+    Group(("detect", "segment", "find", "mask"), batch_size=8, cpus=1, gpus=0.5),
+    Group(("paint", "compose", "hand_on", "score", "judge"), batch_size=8, cpus=1, gpus=0.5),
     Group(("deliver",), batch_size=8, cpus=1, replicas=2),
 )
 PLACEMENTS: dict[str, Placement] = {"local": LOCAL, "gpu": GPU}
@@ -66,16 +69,51 @@ def named(name: str) -> Placement:
     return PLACEMENTS[name]
 
 
-def check(placement: Placement, graph: Graph) -> None:
-    """Every node in exactly one group, in the graph's order.
+def fitted(placement: Placement, graph: Graph) -> Placement:
+    """The placement with the nodes that a graph has, each in the group that names it.
+
+    A later step's nodes belong where the first step's do. Where rows would go back to a group that they have left,
+    those groups become one: a pool of processes can hand rows on, not back.
 
     Raises:
-        ConfigError: a node is missing, twice there, or out of order.
+        ConfigError: a node is in no group.
     """
-    placed = [name for group in placement for name in group.nodes]
-    wanted = [node.name for node in graph.nodes]
-    if placed != wanted:
-        raise ConfigError(f"the placement runs {placed}; the graph is {wanted}: every node once, in this order")
+    group_of = {name: number for number, group in enumerate(placement) for name in group.nodes}
+    order = [(node.name, group_of.get(plain(node.name))) for node in graph.nodes]
+    if missing := [name for name, number in order if number is None]:
+        raise ConfigError(
+            f"the placement has no group for {missing}; its groups are {[one.nodes for one in placement]}"
+        )
+    numbers = [number for _, number in order if number is not None]
+    first, last = _back_and_forth(numbers)
+    made = []
+    for number, group in enumerate(placement):
+        together = placement[first : last + 1] if number == first else (group,)
+        if first < number <= last:
+            continue
+        within = {number, *(range(first, last + 1) if number == first else ())}
+        nodes = tuple(name for name, at in order if at in within)
+        if nodes:
+            made.append(_merged(together, nodes))
+    return tuple(made)
+
+
+def _back_and_forth(numbers: Sequence[int]) -> tuple[int, int]:
+    """The first and last group between which rows would go back; (0, 0) if they never do."""
+    back = [(after, before) for before, after in pairwise(numbers) if after < before]
+    return (min(low for low, _ in back), max(high for _, high in back)) if back else (0, 0)
+
+
+def _merged(groups: Sequence[Group], nodes: tuple[str, ...]) -> Group:
+    if len(groups) == 1:
+        return replace(groups[0], nodes=nodes)
+    return Group(
+        nodes,
+        batch_size=min(group.batch_size for group in groups),
+        cpus=max(group.cpus for group in groups),
+        gpus=sum(group.gpus for group in groups),
+        replicas=min(group.replicas for group in groups),
+    )
 
 
 def needs(placement: Placement) -> tuple[float, float]:

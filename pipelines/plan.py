@@ -78,7 +78,7 @@ class Plan:
 
     def counts(self) -> dict[str, int]:
         """Items planned, kept over, to render (also by the node they start at), and left for another night."""
-        starts = Counter(start or "detect" for start in self.rows(RENDER)["start_at"].to_pylist())
+        starts = Counter(start or "read" for start in self.rows(RENDER)["start_at"].to_pylist())
         planned, rendered = len(self.table), sum(starts.values())
         pending = self.table["status"].to_pylist().count(PENDING)
         return {
@@ -221,16 +221,16 @@ def _against(
         again = REASONS[outcome["reason"]].kind == "transient"
         if again or (limits_changed and outcome["reason"] in ("too_many_bytes", "too_many_pixels")):
             return {**row, "attempts": outcome["attempts"] + 1, "plan": RENDER}
-    stopped_at = "detect" if outcome["node"] == "read" else outcome["node"]
+    stopped_at = graph.first if outcome["node"] == "read" else outcome["node"]
     changed = first_change(dict(outcome["node_keys"]), row["node_keys"], stopped_at)
     known = old.slice(place, 1).to_pylist()[0]
     if changed is None and outcome["status"] == PENDING:
-        changed = "judge" if known["variant_scores"] else "detect"  # it never got to what these keys promise
+        changed = "judge" if known["variant_scores"] else graph.first  # it never got to what these keys promise
     if changed is None:
         today = {name: row[name] for name in CATALOGUE_COLUMNS if name != "start_at"}
         return {**known, **today, "node_keys": row["node_keys"], "plan": KEEP}
     start = graph.start_for(changed)
-    return {**row, **_carried(graph, known, start), "start_at": None if start == "detect" else start, "plan": RENDER}
+    return {**row, **_carried(graph, known, start), "start_at": None if start == graph.first else start, "plan": RENDER}
 
 
 def _carried(graph: Graph, known: Mapping[str, Any], start: str) -> dict[str, Any]:
@@ -239,7 +239,7 @@ def _carried(graph: Graph, known: Mapping[str, Any], start: str) -> dict[str, An
     for node in graph.nodes:
         if node.name == start:
             break
-        names |= set(node.stage.adds)
+        names |= set(node.adds)
     return {name: known[name] for name in names if name in known}
 
 

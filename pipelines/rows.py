@@ -19,6 +19,7 @@ Update = dict[str, Any]
 OK, REJECTED, FAILED, PENDING = "ok", "rejected", "failed", "pending"
 
 BOXES = pa.list_(pa.list_(pa.float32(), 4))  # left, top, right, bottom
+POINTS = pa.list_(pa.list_(pa.float32(), 3))  # x, y, and 1 on the product or 0 beside it
 SCORES = pa.list_(pa.float32())
 STRINGS = pa.list_(pa.string())
 RLE = pa.struct([("size", pa.list_(pa.int32(), 2)), ("counts", pa.string())])  # COCO's compressed RLE: size is (H, W)
@@ -29,6 +30,7 @@ VARIANT_SCORES = pa.struct(
         ("text_similarity", pa.float32()),  # cosine of CLIP text and image, -1..1
         ("reference_similarity", pa.float32()),  # cosine of CLIP image and the nearest reference; null without one
         ("ring_error", pa.float32()),  # mean absolute RGB difference in the ring outside the mask after the fit, 0..255
+        ("expansion", pa.float32()),  # what a kept product grew by, as a share of it; null where it is not measured
     ]
 )
 
@@ -40,6 +42,7 @@ CATALOGUE_COLUMNS: dict[str, pa.DataType] = {
     "find_prompt": pa.string(),
     "paint_prompts": STRINGS,
     "negative_prompt": pa.string(),
+    "paint_colour": pa.string(),
     "seed_basis": pa.string(),
     "given_seeds": pa.list_(pa.int64()),
     "judge_group": pa.string(),
@@ -48,11 +51,34 @@ CATALOGUE_COLUMNS: dict[str, pa.DataType] = {
     "mask_version": pa.string(),
     "reference_uris": STRINGS,
     "reference_versions": STRINGS,
+    "scene_uri": pa.string(),
+    "scene_version": pa.string(),
+    "given_boxes_xyxy": BOXES,
+    "given_points": POINTS,
     "given_image_bytes": pa.large_binary(),
     "given_mask_bytes": pa.large_binary(),
     "given_reference_bytes": pa.list_(pa.large_binary()),
 }
 """What `catalogue.rows` makes; the `given_*_bytes` come along at an endpoint only."""
+
+STEP_WORDS = ("find_prompt", "paint_prompts", "negative_prompt", "paint_colour")
+
+
+def in_step(name: str, step: int) -> str:
+    """A column's name in a step: `find_prompt` in the first, `find_prompt.2` in the second."""
+    return f"{name}.{step}" if step > 1 else name
+
+
+def step_of(name: str) -> int:
+    """The step in a node's or column's name; 1 where it carries none."""
+    return int(name.partition(".")[2] or 1)
+
+
+def catalogue_columns(steps: int) -> dict[str, pa.DataType]:
+    """`CATALOGUE_COLUMNS`, and the words of every later step with its number."""
+    later = {in_step(name, step): CATALOGUE_COLUMNS[name] for step in range(2, steps + 1) for name in STEP_WORDS}
+    return {**CATALOGUE_COLUMNS, **later}
+
 
 OUTCOME_COLUMNS: dict[str, pa.DataType] = {
     "status": pa.string(),
@@ -69,6 +95,7 @@ FETCHED: dict[str, tuple[str, ...]] = {
     "image_bytes": ("source_uri", "source_version"),
     "given_mask_rle": ("mask_uri", "mask_version"),
     "reference_bytes": ("reference_uris", "reference_versions"),
+    "scene_bytes": ("scene_uri", "scene_version"),
 }
 """What `read` fetches counts, in a node's key, as URI and version at the nodes that read it."""
 
@@ -79,7 +106,13 @@ BIG_COLUMNS = frozenset(
         "given_reference_bytes",
         "image_bytes",
         "reference_bytes",
+        "scene_bytes",
+        "base_bytes",
+        "canvas_bytes",
+        "overlay_bytes",
+        "finished_bytes",
         "region_rgb",
+        "region_start",
         "variant_crops",
         "finished_crops",
         "image_files",
@@ -128,17 +161,28 @@ REASONS: dict[str, Reason] = {
     ),
     "reference_missing": _transient("A reference picture is not there.", "Put it back or take it off the list."),
     "reference_unreadable": _permanent("A reference file cannot be read as a picture.", "Replace the reference."),
+    "scene_missing": _transient("The scene's picture is not there.", "Put it back or mend the table's cell."),
+    "scene_unreadable": _permanent("The scene's file cannot be read as a picture.", "Replace the scene."),
+    "reference_needed": _permanent("There is no reference picture to insert.", "Name one in the table."),
     "crop_missing": _transient("A stored crop has expired.", "Nothing: the next run paints it again."),
     # a stage broke
     "unexpected": _transient("Something broke that nobody expected.", "Read `detail`; please report it."),
     # nothing to paint, or too much
     "nothing_found": _permanent(
-        "Nothing in the picture matches the prompt.", "Check `prompts.find` or `detect.min_score`."
+        "Nothing in the picture matches the prompt.",
+        "Check `prompts.find` or `detect.min_score` and its like in `find`.",
     ),
     "box_too_large": _permanent(
         "What was found fills nearly the whole picture.", "Raise `detect.max_area` if that is right."
     ),
     "empty_mask": _permanent("The mask is empty.", "Check the mask, or lower the speck and growth settings."),
+    "outside_the_scene": _permanent(
+        "The product would lie outside the scene.", "Check `mask.layout.centre_xy` and `height`."
+    ),
+    "nothing_to_grow": _permanent(
+        "The picture has the asked shape already.", "Nothing, or ask for other margins or another aspect."
+    ),
+    "bad_colour": _permanent("The new colour has no name that is known here.", "Write it as `#rrggbb`."),
     "mask_covers_everything": _permanent(
         "The mask covers nearly the whole picture.", "Check the mask or `mask.max_area`."
     ),
@@ -152,6 +196,9 @@ REASONS: dict[str, Reason] = {
         "It does not look enough like the reference.", "Lower `judge.min_reference_similarity`."
     ),
     "high_ring_error": _permanent("Its surroundings do not match the picture.", "Raise `judge.max_ring_error`."),
+    "product_grew": _permanent(
+        "Its background continues the product.", "Paint more variants, or raise `judge.max_expansion`."
+    ),
     "not_among_best": _permanent("Others of the same item scored higher.", "Raise `judge.keep_best`."),
 }
 """Every word of `reason`, its class, a plain sentence for people, and what to do next."""
@@ -167,6 +214,31 @@ class ItemError:
     def __post_init__(self) -> None:
         if self.reason not in REASONS:
             raise ValueError(f"reason {self.reason!r} is not a word of rows.REASONS; add it there, with its sentence")
+
+
+def as_seen_by(row: Row, step: int) -> Row:
+    """A row as a node of a step sees it: what later steps added stands under its plain name, the latest first.
+
+    Columns of step s > 1 carry `.s` on their names; of the steps after `step` nothing is seen. A given mask, box or
+    point is the first step's.
+    """
+    if step == 1:
+        return row
+    seen = {**row, "given_mask_rle": None, "given_boxes_xyxy": None, "given_points": None}
+    for number in range(2, step + 1):
+        suffix = f".{number}"
+        seen |= {name.removesuffix(suffix): value for name, value in row.items() if name.endswith(suffix)}
+    return seen
+
+
+def looked_at(row: Row, on: str) -> Any:
+    """The encoded picture in which a step looks: the source, or what the steps before it made (`on: canvas`)."""
+    return row.get("finished_bytes") or row["image_bytes"] if on == "canvas" else row["image_bytes"]
+
+
+def plain(name: str) -> str:
+    """A node's or column's name without its step's number."""
+    return name.partition(".")[0]
 
 
 def schema(columns: Mapping[str, pa.DataType], only: Iterable[str] | None = None) -> pa.Schema:

@@ -40,7 +40,7 @@ def answer(row: Row, recipe: Recipe, served: Served) -> Answer:
         variants=variants,
         proof=Proof(
             source_sha256=row.get("source_sha256"),
-            exact=recipe.deliver.exact,
+            exactness=row.get("exactness") or [None] * len(variants),
             changed_outside=row.get("changed_outside") or [None] * len(variants),
         ),
         recipe=recipe.name,
@@ -77,6 +77,7 @@ def _variants(row: Row, recipe: Recipe) -> list[Variant]:
     kept = row.get("variant_kept") or []
     files = row.get("image_files") or [None] * len(kept)
     digests = row.get("image_sha256s") or [None] * len(kept)
+    formats = row.get("image_formats") or [None] * len(kept)
     return [
         Variant(
             kept=kept[variant],
@@ -86,7 +87,7 @@ def _variants(row: Row, recipe: Recipe) -> list[Variant]:
             prompt=row["paint_prompts"][variant],
             scores=Scores(**row["variant_scores"][variant]),
             sha256=digests[variant],
-            media_type=f"image/{recipe.deliver.format}" if files[variant] else None,
+            media_type=f"image/{formats[variant]}" if files[variant] else None,
             image=_base64(files[variant]),
         )
         for variant in range(len(kept))

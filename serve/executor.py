@@ -21,10 +21,10 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from pipelines.apply import apply
 from pipelines.errors import ConfigError, InfrastructureError, PackshotError
-from pipelines.graph import Graph, Node, build
+from pipelines.graph import STEPLESS_LAST, Graph, Node, build
 from pipelines.placement import Group, Placement
 from pipelines.recipe import Recipe
-from pipelines.rows import Row, Update
+from pipelines.rows import Row, Update, plain, step_of
 from serve.errors import Refused
 
 GraphOf = Callable[[Recipe], Graph]
@@ -61,7 +61,7 @@ class Nodes:
     def load(self, recipe: Recipe) -> None:
         """Build a recipe's stages now, so that no request waits for weights."""
         for node in self.graph_of(recipe).nodes:
-            if node.name in self.names:
+            if plain(node.name) in self.names:
                 self._stage(node)
 
     def __call__(self, payloads: Sequence[Payload]) -> list[Row | PackshotError]:
@@ -72,19 +72,30 @@ class Nodes:
         """
         graphs = [self.graph_of(recipe) for _, recipe in payloads]
         answers: list[Row | PackshotError] = [row for row, _ in payloads]
-        for name in self.names:
+        for name in self._order(graphs):
             for node, places in _by_node(name, graphs).items():
                 self._run(node, graphs[places[0]], places, answers)
         return [
-            answer if isinstance(answer, PackshotError) else _carried(answer, graph, self.names[-1])
+            answer if isinstance(answer, PackshotError) else _carried(answer, graph, self.own(graph)[-1])
             for answer, graph in zip(answers, graphs, strict=True)
         ]
+
+    def own(self, graph: Graph) -> list[str]:
+        """The nodes of a graph that run here."""
+        return [node.name for node in graph.nodes if plain(node.name) in self.names]
+
+    def _order(self, graphs: Sequence[Graph]) -> list[str]:
+        """Every node that some graph runs here, in an order that is right for all of them."""
+        names = {name for graph in graphs for name in self.own(graph)}
+        return sorted(names, key=lambda name: (name in STEPLESS_LAST, step_of(name), self.names.index(plain(name))))
 
     def _run(self, node: Node, graph: Graph, places: list[int], answers: list[Row | PackshotError]) -> None:
         live = [(place, row) for place in places if not isinstance(row := answers[place], PackshotError)]
         try:
             # The stage is built inside `apply`: one that cannot be built fails its own recipe's rows alone.
-            done = apply(node.name, partial(self._call, node), [row for _, row in live], graph.passes_by(node.name))
+            done = apply(
+                node.name, partial(self._call, node), [row for _, row in live], graph.passes_by(node.name), node.step
+            )
         except InfrastructureError as error:
             for place, _ in live:
                 answers[place] = error.error if isinstance(error, _CannotBeBuilt) else error
@@ -112,8 +123,9 @@ class Nodes:
 def _by_node(name: str, graphs: Sequence[Graph]) -> dict[Node, list[int]]:
     places: dict[Node, list[int]] = {}
     for place, graph in enumerate(graphs):
-        (node,) = (node for node in graph.nodes if node.name == name)
-        places.setdefault(node, []).append(place)
+        for node in graph.nodes:
+            if node.name == name:
+                places.setdefault(node, []).append(place)
     return places
 
 
@@ -200,6 +212,11 @@ class Chain:
             Refused: too many requests wait, or a worker died with this one.
             ConfigError, InfrastructureError: from a worker.
         """
+        if len(self.handles) > 1 and len(recipe.chain()) > 1:
+            raise ConfigError(
+                "this server hands pictures on from process to process, and a recipe with `steps` goes back and forth; "
+                "send one request a step, or serve with the placement `local`"
+            )
         passing: Any = row
         for handle in self.handles:
             passing = handle.remote(passing, recipe)

@@ -39,6 +39,7 @@ class Scores(Schema):
     text_similarity: float = Field(description="Cosine of prompt and product, -1 to 1.")
     reference_similarity: float | None = Field(description="Cosine with the nearest reference; null without.")
     ring_error: float | None = Field(description="Mean difference around the mask, 0 to 255.")
+    expansion: float | None = Field(None, description="Growth of a kept product, as a share of it; null if unmeasured.")
 
 
 class Variant(Schema):
@@ -59,7 +60,10 @@ class Proof(Schema):
     """What was measured on the files that were made."""
 
     source_sha256: str | None = Field(description="Of the picture that came in; null if it could not be read.")
-    exact: bool = Field(description="Whether the recipe demands that no pixel outside the mask changes.")
+    exactness: list[Literal["pixels", "blocks", "none"] | None] = Field(
+        description="What is promised of everything outside the mask: every pixel, every JPEG block, or nothing; null "
+        "where not kept."
+    )
     changed_outside: list[int | None] = Field(
         description="Pixels outside the mask that differ from the source, a variant each, counted on the decoded file; "
         "null where not kept."

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pipelines import recipe as recipes
 from pipelines.errors import ConfigError
 from pipelines.models.loading import weights_hash
-from pipelines.recipe import Checkpoint, Recipe
+from pipelines.recipe import Recipe
+from pipelines.rows import plain
+from pipelines.settings import Checkpoint
 from serve.errors import Refused
 from serve.schemas import Weights
 
@@ -44,14 +46,17 @@ class Served:
             Refused: it names others, which would have to be loaded first, from wherever it says.
         """
         for node, checkpoint in recipe.checkpoints().items():
-            known = [ready.checkpoints()[node] for ready in self.recipes]
+            known = [
+                one for ready in self.recipes for at, one in ready.checkpoints().items() if _kind(at) == _kind(node)
+            ]
             if checkpoint not in known:
                 uris = ", ".join(dict.fromkeys(repr(one.uri) for one in known))
                 raise Refused(
                     422,
                     "checkpoint_not_served",
-                    f"`{node}.checkpoint` is {checkpoint.uri!r}, which this server does not have loaded",
-                    f"Here `{node}` runs on {uris}; start a server with a recipe that names the weights you want.",
+                    f"`{_kind(node)}` asks for {checkpoint.uri!r}, which this server does not have loaded",
+                    f"Here `{_kind(node)}` runs on {uris or 'nothing'}; start a server with a recipe that names the "
+                    "weights you want.",
                 )
 
     def limits(self, recipe: Recipe) -> dict[str, int]:
@@ -68,6 +73,11 @@ class Served:
         used = {pair: None for recipe in only or self.recipes for pair in recipe.checkpoints().items()}
         hashes = dict(self.hashes)
         return [Weights(node=node, uri=one.uri, revision=one.revision, sha256=hashes[one]) for node, one in used]
+
+
+def _kind(node: str) -> str:
+    """The node whose weights these are, whatever their step and place."""
+    return plain(node.partition("+")[0])
 
 
 def offer(names: Sequence[str]) -> Served:

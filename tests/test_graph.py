@@ -8,7 +8,7 @@ import pytest
 from pipelines import catalogue
 from pipelines.errors import ConfigError
 from pipelines.graph import Graph, build, first_change
-from pipelines.placement import GPU, LOCAL, block_rows, check
+from pipelines.placement import GPU, LOCAL, block_rows, fitted
 from tests.fakes import a_graph, a_recipe
 
 ALL = ["detect", "segment", "mask", "paint", "compose", "score", "judge", "deliver"]
@@ -125,10 +125,10 @@ def test_edge_holds_what_later_nodes_read_and_what_the_manifest_keeps(tmp_path):
 def test_shipped_placements_place_every_node_once_in_order(tmp_path):
     graph = a_graph(a_recipe(tmp_path))
 
-    check(LOCAL, graph)
-    check(GPU, graph)
-    with pytest.raises(ConfigError, match="every node once"):
-        check((replace(LOCAL[0], nodes=LOCAL[0].nodes[:-1]),), graph)
+    assert [name for group in fitted(LOCAL, graph) for name in group.nodes] == ["read", *ALL]
+    assert [name for group in fitted(GPU, graph) for name in group.nodes] == ["read", *ALL]
+    with pytest.raises(ConfigError, match=r"no group for \['deliver'\]"):
+        fitted((replace(LOCAL[0], nodes=LOCAL[0].nodes[:-1]),), graph)
     assert block_rows(GPU) % 16 == 0
 
 

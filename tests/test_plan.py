@@ -197,7 +197,7 @@ def test_limit_leaves_the_others_pending_and_they_come_first_the_next_night(shop
 
     assert [done[key]["status"] for key in "abc"] == ["ok", "pending", "pending"]
     assert to_render(shop.plan()) == {"b": None, "c": None}
-    assert shop.plan(limit=1).counts() == {"planned": 3, "keep": 1, "render": 1, "pending": 1, "from_detect": 1}
+    assert shop.plan(limit=1).counts() == {"planned": 3, "keep": 1, "render": 1, "pending": 1, "from_read": 1}
 
 
 def test_pending_item_keeps_last_nights_pictures(shop):

@@ -20,7 +20,7 @@ from pipelines import storage
 from pipelines.errors import ConfigError, PackshotError
 from pipelines.executors.worker import DEFAULT_MAX_UNEXPECTED, Progress, Worker
 from pipelines.graph import Graph
-from pipelines.placement import CPUS_BESIDE_THE_GROUPS, Placement, block_rows, check, needs
+from pipelines.placement import CPUS_BESIDE_THE_GROUPS, Placement, block_rows, fitted, needs
 from pipelines.progress import Meter
 from pipelines.rows import to_table
 
@@ -101,7 +101,7 @@ def run(
 
     Args:
         graph: what to do.
-        placement: where; every node in one group.
+        placement: where; every node of the graph is in one of its groups.
         rows_uri: the rows, in the manifest's columns; `item_key` is unique.
         parts_uri: folder of the parts; Ray adds to it.
         checkpoint_uri: folder of Ray's checkpoint, kept after success: a second call then does nothing.
@@ -112,7 +112,7 @@ def run(
         ConfigError: the cluster lacks what the placement asks for.
         TooManyUnexpected, InfrastructureError: from a worker.
     """
-    check(placement, graph)
+    placement = fitted(placement, graph)
     preflight(placement)
     with _settings(checkpoint_uri), _plain_errors(ledger):
         filesystem, path = storage.arrow(rows_uri)

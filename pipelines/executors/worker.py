@@ -38,9 +38,7 @@ class Worker:
         report: Report | None = None,
         max_unexpected: int = DEFAULT_MAX_UNEXPECTED,
     ) -> None:
-        self.stages = [
-            (node.name, node.make(), graph.passes_by(node.name)) for node in graph.nodes if node.name in nodes
-        ]
+        self.stages = [(node, node.make(), graph.passes_by(node.name)) for node in graph.nodes if node.name in nodes]
         self.report = report or CountUnexpected()
         self.max_unexpected = max_unexpected
 
@@ -51,9 +49,9 @@ class Worker:
             TooManyUnexpected: the whole run has more unexpected failures than `max_unexpected`.
         """
         done = list(rows)
-        for name, stage, passes_by in self.stages:
-            started = time.perf_counter()
-            done = apply(name, stage, done, passes_by)
+        for node, stage, passes_by in self.stages:
+            started, name = time.perf_counter(), node.name
+            done = apply(name, stage, done, passes_by, node.step)
             unexpected = sum(
                 row["status"] == FAILED and row["reason"] == "unexpected" and row["node"] == name for row in done
             )

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pipelines import manifest
 from pipelines.manifest import Published
 from pipelines.report.counts import flat_variants
-from pipelines.rows import FAILED, PENDING, REJECTED, Row
+from pipelines.rows import FAILED, PENDING, REJECTED, Row, as_seen_by, in_step
+from pipelines.settings import MOVES_THE_PICTURE
 
 A_REASON = 8
 SHOWN = [
@@ -118,11 +119,18 @@ class Choice:
 
 
 def read_rows(published: Published, numbers: Sequence[int]) -> dict[int, Row]:
-    """The rows of these numbers, in their order."""
+    """The rows of these numbers, in their order, as their last step sees them; `on_source` says that no step's task
+    has moved the picture, so that masks and regions lie where they lie in the source.
+    """
+    recipe = published.facts["recipe"]
+    steps = recipe.get("steps") or [recipe]
+    on_source = not MOVES_THE_PICTURE & {step["paint"].get("task", "replace") for step in steps}
+    columns = [in_step(name, step) for step in range(1, len(steps) + 1) for name in SHOWN]
     found: dict[int, Row] = {}
     start = 0
-    for table in manifest.read(published, "items", SHOWN):
+    for table in manifest.read(published, "items", columns):
         own = [number for number in numbers if start <= number < start + len(table)]
-        found.update(zip(own, table.take(np.array(own, np.int64) - start).to_pylist(), strict=True))
+        rows = table.take(np.array(own, np.int64) - start).to_pylist()
+        found.update((number, as_seen_by(row, len(steps))) for number, row in zip(own, rows, strict=True))
         start += len(table)
-    return {number: found[number] for number in numbers}
+    return {number: {**found[number], "on_source": on_source} for number in numbers}

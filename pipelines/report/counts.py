@@ -33,6 +33,7 @@ MEASURES = {
         "reference likeness", "min_reference_similarity", "at least", "low_reference_similarity"
     ),
     "ring_error": Measure("edge mismatch", "max_ring_error", "at most", "high_ring_error"),
+    "expansion": Measure("growth of the product", "max_expansion", "at most", "product_grew"),
 }
 
 
@@ -55,9 +56,15 @@ def flat_variants(table: pa.Table) -> pa.Table:
             "item": np.repeat(np.flatnonzero(judged), np.asarray(pc.list_value_length(own["variant_kept"]))),
             "kept": pc.list_flatten(own["variant_kept"]),
             "reason": pc.list_flatten(own["variant_reasons"]),
-            **{name: pc.struct_field(scores, name) for name in MEASURES},
+            **{name: _scores(scores, name) for name in MEASURES},
         }
     )
+
+
+def _scores(scores: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """One score of every variant; null in runs of before it was measured."""
+    known = name in {scores.type.field(number).name for number in range(scores.type.num_fields)}
+    return pc.struct_field(scores, name) if known else pa.nulls(len(scores), pa.float32())
 
 
 class Spread:

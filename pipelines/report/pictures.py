@@ -122,7 +122,7 @@ def _draw(row: Row, side_px: int, look: Look) -> Pictures:
         ],
         before=[
             _picture("Before", source if isinstance(source, str) else cut(source, tuple(region), side_px), side_px)
-            for region in regions
+            for region in (regions if row["on_source"] else [])
         ],
         crops=[
             [_picture(f"Variant {variant + 1}", look(uri, None), side_px) for uri in _crop_uris(row, variant)]
@@ -133,6 +133,8 @@ def _draw(row: Row, side_px: int, look: Look) -> Pictures:
 
 def _crop_uris(row: Row, variant: int) -> list[str | None]:
     regions, uris = len(row["regions_xyxy"] or []), row["crop_uris"] or []
+    if not regions:  # nothing was painted: the delivered picture is all there is
+        return []
     return uris[variant * regions : (variant + 1) * regions][:MAX_REGIONS] or [None]
 
 
@@ -140,7 +142,7 @@ def _marked(rgb: Rgb, row: Row, side_px: int) -> Rgb:
     """The source, small, with the mask as a tint with an outline, and the boxes as frames."""
     small = np.array(thumbnail(rgb, side_px))
     height, width = small.shape[:2]
-    if row["allow_mask_rle"]:
+    if row["allow_mask_rle"] and row["on_source"]:
         full = Image.fromarray(from_rle(row["allow_mask_rle"]).astype(np.uint8) * 255)
         mask = np.asarray(full.resize((width, height), Image.Resampling.BOX)) >= 128
         small[mask] = 0.75 * small[mask] + 0.25 * np.array(MASK_RGB)

@@ -12,8 +12,8 @@ from pipelines.pixels.colour import apply_fit, fit, ring, ring_error
 from pipelines.pixels.composite import paste
 from pipelines.pixels.crops import cut_mask, from_raw
 from pipelines.pixels.masks import from_rle
-from pipelines.recipe import ComposeSettings
 from pipelines.rows import CROPS, RLE, SCORES, ItemError, Row, Update
+from pipelines.settings import ComposeSettings
 from pipelines.stages.mask import REGIONS
 
 
@@ -21,8 +21,9 @@ class Compose:
     """Fit the painted crop's colours on the ring outside the mask, and paste it into the source's crop.
 
     The ring lies outside what was denoised, so both sides of it are known: what the model made of it tells the tone
-    step that it made inside as well. Adds V*R finished crops, raw uint8 (S, S, 3), equal to the source's crop outside
-    the allow mask, and the ring's mean absolute difference, 0..255, before and after the fit (null without a ring).
+    step that it made inside as well. Adds V*R finished crops, raw uint8 (S, S, 3), equal to the canvas's crop outside
+    what may change and was denoised, and the ring's mean absolute difference, 0..255, before and after the fit (null
+    without a ring).
     """
 
     pixels_version = 1
@@ -51,7 +52,7 @@ class Compose:
             source = from_raw(row["region_rgb"][index % count])
             side = len(source)
             crop, errors = self._finish(
-                from_raw(painted), source, cut_mask(allow, region, side), cut_mask(repaint, region, side)
+                from_raw(painted), source, cut_mask(allow & repaint, region, side), cut_mask(repaint, region, side)
             )
             finished.append(crop.tobytes())
             before.append(errors[0])

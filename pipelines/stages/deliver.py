@@ -11,12 +11,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines import storage
-from pipelines.pixels.composite import changed_outside, paste_region
+from pipelines.files import File, as_file
+from pipelines.finish import base_of, changeable, finished_picture
 from pipelines.pixels.crops import from_raw
-from pipelines.pixels.images import Picture, decode, encode, provenance_xmp
-from pipelines.pixels.masks import from_rle
-from pipelines.recipe import DeliverSettings
+from pipelines.pixels.images import Picture, decode, encode
+from pipelines.pixels.proof import Proof, prove
 from pipelines.rows import CROPS, RLE, STRINGS, ItemError, Row, Update
+from pipelines.settings import DeliverSettings
 from pipelines.stages.mask import REGIONS
 
 
@@ -38,27 +39,40 @@ class Deliver:
     """Make and put the finished pictures of an item, and measure them on the files that were made (DESIGN 5).
 
     Every variant's crops are stored as PNG, kept ones under `crops/`, others under `variants/`. For kept variants alone
-    the full picture is made: crops resized back once, pasted inside the allow mask, the source copied everywhere else,
-    encoded once. `changed_outside` counts the pixels outside the allow mask that differ from the source in the
-    *decoded* file; in exact mode any such pixel is a bug and fails the row. An item with nothing kept is rejected
-    here. Without a store the encoded pictures stay in the row (`image_files`). What is said of the full picture is null
-    where a variant is not kept.
+    the full picture is made: crops resized back once, pasted into the canvas inside the allow mask where it was
+    denoised, the product laid over its new background, encoded once. `changed_outside` counts the pixels outside the
+    allow mask that differ from the base (the source, or what the task set in its place) in the *decoded* file; beside
+    it stand the largest difference and a hash of that outside. In exact mode any such pixel is a bug and fails the row.
+    Of a JPEG that keeps its source's blocks (`exactness` is `blocks`), outside is what lies beyond the touched blocks.
+    An item with nothing kept is rejected here. Without a store the encoded pictures stay in the row (`image_files`).
+    What is said of the full picture is null where a variant is not kept.
     """
 
-    pixels_version = 1
+    pixels_version = 2
     reads = {
         "image_bytes": pa.large_binary(),
         "allow_mask_rle": RLE,
+        "repaint_mask_rle": RLE,
         "regions_xyxy": REGIONS,
         "finished_crops": CROPS,
         "paint_prompts": STRINGS,
         "variant_kept": pa.list_(pa.bool_()),
     }
+    may_read = {
+        "base_bytes": pa.large_binary(),
+        "canvas_bytes": pa.large_binary(),
+        "overlay_bytes": pa.large_binary(),
+        "changed_mask_rle": RLE,
+    }
     adds = {
         "crop_uris": STRINGS,
         "image_uris": STRINGS,
         "image_sha256s": STRINGS,
+        "image_formats": STRINGS,
+        "exactness": STRINGS,
         "changed_outside": pa.list_(pa.int64()),
+        "max_differences": pa.list_(pa.int32()),
+        "outside_sha256s": STRINGS,
         "image_files": pa.list_(pa.large_binary()),
     }
 
@@ -71,54 +85,43 @@ class Deliver:
         return [self._deliver(row) for row in rows]
 
     def _deliver(self, row: Row) -> Update:
-        source, allow = decode(row["image_bytes"]), from_rle(row["allow_mask_rle"])
+        base, allow = base_of(row), changeable(row)
         crops = [from_raw(raw) for raw in row["finished_crops"]]
         count = len(row["regions_xyxy"])
-        files: list[bytes | None] = []
-        changes: list[int | None] = []
+        source_jpeg = None if row.get("base_bytes") else row["image_bytes"]
+        files: list[File | None] = []
         for variant, kept in enumerate(row["variant_kept"]):
             own = crops[variant * count : (variant + 1) * count]
-            encoded = self._picture(row, source, allow, own) if kept else None
-            files.append(encoded)
-            changes.append(None if encoded is None else self._prove(encoded, source, allow))
+            finished = finished_picture(row, own, self.settings.feather_px) if kept else None
+            files.append(None if finished is None else as_file(self.settings, finished, base, allow, source_jpeg))
+        proofs = [file and self._prove(file, base) for file in files]
         update: Update = {
-            "image_sha256s": [None if file is None else hashlib.sha256(file).hexdigest() for file in files],
-            "changed_outside": changes,
+            "image_sha256s": [file and hashlib.sha256(file.data).hexdigest() for file in files],
+            "image_formats": [file and file.format for file in files],
+            "exactness": [file and file.exactness for file in files],
+            "changed_outside": [proof and proof.changed_outside for proof in proofs],
+            "max_differences": [proof and proof.max_difference for proof in proofs],
+            "outside_sha256s": [proof and proof.outside_sha256 for proof in proofs],
             **self._put(files, crops, row["variant_kept"]),
         }
         return update if any(row["variant_kept"]) else {**update, "reason": "nothing_kept"}
 
-    def _picture(
-        self, row: Row, source: Picture, allow: NDArray[np.bool_], crops: Sequence[NDArray[np.uint8]]
-    ) -> bytes:
-        picture = source.rgb
-        for crop, region in zip(crops, row["regions_xyxy"], strict=True):
-            picture = paste_region(picture, crop, tuple(region), allow, self.settings.feather_px)
-        alpha = None if self.settings.format == "jpeg" else source.alpha
-        return encode(
-            picture,
-            self.settings.format,
-            alpha=alpha,
-            icc_profile=source.icc_profile,
-            xmp=provenance_xmp("Packshot", None),
-        )
+    def _prove(self, file: File, base: Picture) -> Proof:
+        proof = prove(base.rgb, decode(file.data, keep=False).rgb, file.may_differ)
+        if proof.changed_outside and file.exactness != "none":
+            raise RuntimeError(
+                f"{proof.changed_outside} pixels outside the mask changed in exact mode; please report this"
+            )
+        return proof
 
-    def _prove(self, encoded: bytes, source: Picture, allow: NDArray[np.bool_]) -> int:
-        changed = changed_outside(source.rgb, decode(encoded, keep=False).rgb, allow)
-        if changed and self.settings.exact:
-            raise RuntimeError(f"{changed} pixels outside the mask changed in exact mode; please report this")
-        return changed
-
-    def _put(self, files: Sequence[bytes | None], crops: Sequence[NDArray[np.uint8]], kept: Sequence[bool]) -> Update:
+    def _put(self, files: Sequence[File | None], crops: Sequence[NDArray[np.uint8]], kept: Sequence[bool]) -> Update:
         if self.store is None:
-            return {"image_files": list(files)}
+            return {"image_files": [file and file.data for file in files]}
         a_variant = len(crops) // len(kept)
         return {
             "crop_uris": [
                 self.store.put("crops" if kept[index // a_variant] else "variants", encode(crop, "png"), "png")
                 for index, crop in enumerate(crops)
             ],
-            "image_uris": [
-                None if file is None else self.store.put("images", file, self.settings.format) for file in files
-            ],
+            "image_uris": [file and self.store.put("images", file.data, file.format) for file in files],
         }

@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.recipe import JudgeSettings
 from pipelines.rows import STRINGS, VARIANT_SCORES, ItemError, Row, Update
+from pipelines.settings import JudgeSettings
 
 
 class Judge:
@@ -38,15 +38,18 @@ class Judge:
         return {"variant_kept": [reason is None for reason in reasons], "variant_reasons": reasons}
 
     def _refusal(self, score: Mapping[str, Any]) -> str | None:
-        if score["text_similarity"] < self.settings.min_text_similarity:
+        text = score["text_similarity"]
+        if text is not None and text < self.settings.min_text_similarity:
             return "low_text_similarity"
         reference = score["reference_similarity"]
         if reference is not None and reference < self.settings.min_reference_similarity:
             return "low_reference_similarity"
         if score["ring_error"] is not None and score["ring_error"] > self.settings.max_ring_error:
             return "high_ring_error"
+        if (score.get("expansion") or 0.0) > self.settings.max_expansion:  # runs of before it was measured lack it
+            return "product_grew"
         return None
 
 
 def _rank(score: Mapping[str, Any]) -> float:
-    return float(score["text_similarity"]) + float(score["reference_similarity"] or 0.0)
+    return float(score["text_similarity"] or 0.0) + float(score["reference_similarity"] or 0.0)

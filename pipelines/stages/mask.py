@@ -8,82 +8,175 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipelines.models import Matting
+from pipelines.models.loading import load_matting
 from pipelines.pixels.boxes import area_fraction
 from pipelines.pixels.crops import context_region, cut
-from pipelines.pixels.images import decode
-from pipelines.pixels.masks import diagonal_px, drop_specks, fill_holes, from_rle, grow, to_rle
-from pipelines.recipe import MaskSettings
+from pipelines.pixels.cutouts import Cutout, to_png
+from pipelines.pixels.grounds import off_plain_ground
+from pipelines.pixels.images import decode, encode
+from pipelines.pixels.layouts import Layout
+from pipelines.pixels.layouts.laying import overlap
+from pipelines.pixels.masks import closed, diagonal_px, drop_specks, fill_holes, from_rle, largest_parts, to_rle
 from pipelines.rows import BOXES, RLE, SCORES, SIZE_WH, ItemError, Row, Update
+from pipelines.settings import FINDS_NOTHING, KEEPS_PRODUCT, MaskSettings
+from pipelines.tasks import CannotBeLaidOut, Given, Work, work
 
+Bool = NDArray[np.bool_]
 REGIONS = pa.list_(pa.list_(pa.int32(), 4))
 
 
 class Mask:
-    """From object masks, or the given mask, to the allow mask, the repaint mask and the painter's regions.
+    """From object masks, or the given mask, to what the task paints on and the painter's regions.
 
-    The allow mask is where the delivered picture may differ from the source: the given mask as it is, or the chosen
-    instances, holes filled, specks dropped, grown. The repaint mask, what is denoised, leaks further out. Regions are
-    squares (R, 4) in pixels that may reach beyond the picture, one an instance; `region_rgb` is each of them as raw
-    uint8 (crop_px, crop_px, 3). An empty mask, or one over nearly everything, is a rejection.
+    `allow_mask_rle` says where the delivered picture may differ from `base_bytes` (null: the source). `canvas_bytes` is
+    what crops are pasted into (null: the base). The repaint mask, what is denoised, leaks further out than the allow
+    mask. Regions are squares (R, 4) in pixels of the canvas that may reach beyond it; `region_rgb` is each of them as
+    raw uint8 (crop_px, crop_px, 3), and `region_start` the same of the picture that painting starts from (null: the
+    canvas itself). `overlay_bytes`, an RGBA file, is laid over the finished picture: the product before its new
+    background. A task that paints nothing has no regions. An empty mask, or one over nearly everything, is a rejection.
     """
 
-    pixels_version = 1
+    pixels_version = 2
     reads = {
         "image_bytes": pa.large_binary(),
         "size_wh": SIZE_WH,
         "given_mask_rle": RLE,
+        "reference_bytes": pa.list_(pa.large_binary()),
+        "scene_bytes": pa.large_binary(),
+        "paint_colour": pa.string(),
+    }
+    may_read = {
         "boxes_xyxy": BOXES,
         "box_scores": SCORES,
         "object_masks_rle": pa.list_(RLE),
+        "finished_bytes": pa.large_binary(),
+        "changed_mask_rle": RLE,
     }
     adds = {
+        "base_bytes": pa.large_binary(),
+        "canvas_bytes": pa.large_binary(),
+        "canvas_size_wh": SIZE_WH,
+        "overlay_bytes": pa.large_binary(),
         "allow_mask_rle": RLE,
+        "changed_mask_rle": RLE,
         "repaint_mask_rle": RLE,
         "regions_xyxy": REGIONS,
         "region_rgb": pa.list_(pa.large_binary()),
+        "region_start": pa.list_(pa.large_binary()),
     }
 
-    def __init__(self, settings: MaskSettings) -> None:
+    def __init__(self, settings: MaskSettings, matting: Matting | None = None) -> None:
         self.settings = settings
+        self.matting = matting or load_matting()
 
     def __call__(self, rows: Sequence[Row]) -> list[Update | ItemError]:
-        """Each row by itself; no model."""
+        """Each row by itself."""
         return [self._mask(row) for row in rows]
 
-    def _mask(self, row: Row) -> Update:
-        masks = self._instances(row)
-        if not masks:
+    def _mask(self, row: Row) -> Update | ItemError:
+        finds = self.settings.layout.task not in FINDS_NOTHING
+        products = self._products(row) if finds else []
+        if finds and not products:
             return {"reason": "empty_mask"}
-        allow = np.logical_or.reduce(masks)
-        if allow.mean() > self.settings.max_area:
-            return {"reason": "mask_covers_everything", "allow_mask_rle": to_rle(allow)}
-        leaks = [grow(mask, round(self.settings.denoise_grow * diagonal_px(mask))) for mask in masks]
-        regions = [context_region(leak, self.settings.crop_px) for leak in leaks]
-        rgb = decode(row["image_bytes"]).rgb
+        if finds and (found := np.logical_or.reduce(products)).mean() > self.settings.max_area:
+            return {"reason": "mask_covers_everything", "allow_mask_rle": to_rle(found)}
+        try:
+            return self._update(row, work(self.settings, _given(row, products), self.matting))
+        except CannotBeLaidOut as error:
+            return ItemError(error.reason, str(error))
+
+    def _update(self, row: Row, found: Work) -> Update:
+        layout, side_px = found.layout, self.settings.crop_px
+        regions = [context_region(leak, side_px) for leak in found.leaks]
+        moved = layout.base is not decode(_current(row)).rgb
+        base = encode(layout.base, "png", alpha=found.alpha, icc_profile=_profile(row)) if moved else None
+        start = found.start
         return {
-            "allow_mask_rle": to_rle(allow),
-            "repaint_mask_rle": to_rle(np.logical_or.reduce(leaks)),
+            "base_bytes": base or row.get("finished_bytes"),
+            "canvas_bytes": None if layout.canvas is layout.base else encode(layout.canvas, "png"),
+            "canvas_size_wh": [layout.base.shape[1], layout.base.shape[0]],
+            "overlay_bytes": None if found.overlay is None else to_png(found.overlay),
+            "allow_mask_rle": to_rle(layout.allow),
+            "changed_mask_rle": to_rle(layout.allow | _changed_before(row, layout)),
+            "repaint_mask_rle": to_rle(np.logical_or.reduce([layout.repaint, *found.leaks])),
             "regions_xyxy": [list(region) for region in regions],
-            "region_rgb": [cut(rgb, region, self.settings.crop_px).tobytes() for region in regions],
+            "region_rgb": [cut(layout.canvas, region, side_px).tobytes() for region in regions],
+            "region_start": None if start is None else [cut(start, region, side_px).tobytes() for region in regions],
         }
 
-    def _instances(self, row: Row) -> list[NDArray[np.bool_]]:
-        """The masks to repaint, none of them empty."""
+    # --- which pixels are the product's
+
+    def _products(self, row: Row) -> list[Bool]:
+        """The masks that the task is about, none of them empty: of products, or what a given mask says."""
+        keeps = self.settings.layout.task in KEEPS_PRODUCT
         if row["given_mask_rle"] is not None:
-            given = from_rle(row["given_mask_rle"])
-            return [given] if given.any() else []
-        found = [from_rle(row["object_masks_rle"][index]) for index in self._chosen(row)]
-        tidied = [self._tidy(mask) for mask in found if mask.any()]
-        return [mask for mask in tidied if mask.any()]
+            white = from_rle(row["given_mask_rle"])
+            # White is what may change: where the task keeps the product, that is what lies round it.
+            masks = [white if self.settings.invert == keeps else ~white]
+        else:
+            found = [from_rle(row["object_masks_rle"][index]) for index in self._chosen(row)]
+            masks = [self._tidy(mask) for mask in found if mask.any()]
+            if self.settings.instances == "all" and masks:
+                masks = [np.logical_or.reduce(masks)]
+            masks = [~mask for mask in masks] if self.settings.invert else masks
+        return [mask for mask in masks if mask.any()]
 
     def _chosen(self, row: Row) -> list[int]:
-        if self.settings.instances == "all":
+        if not row.get("boxes_xyxy"):  # points were given, and all of them name one thing
+            return [0]
+        if self.settings.instances in ("all", "per_instance"):
             return list(range(len(row["boxes_xyxy"])))
         if self.settings.instances == "largest":
             boxes = np.asarray(row["boxes_xyxy"], np.float32)
             return [int(np.argmax(area_fraction(boxes, tuple(row["size_wh"]))))]
         return [int(np.argmax(row["box_scores"]))]
 
-    def _tidy(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        whole = drop_specks(fill_holes(mask, self.settings.max_hole), self.settings.min_speck)
-        return grow(whole, round(self.settings.grow * diagonal_px(whole))) if whole.any() else whole
+    def _tidy(self, mask: Bool) -> Bool:
+        shut = closed(mask, self._px(self.settings.close, mask)) if self.settings.close else mask
+        whole = drop_specks(fill_holes(shut, self.settings.max_hole), self.settings.min_speck)
+        return largest_parts(whole, self.settings.keep_parts) if self.settings.keep_parts else whole
+
+    def _px(self, share: float, mask: Bool) -> int:
+        return round(share * diagonal_px(mask))
+
+
+def _given(row: Row, products: Sequence[Bool]) -> Given:
+    return Given(
+        source=decode(_current(row)).rgb,
+        products=products,
+        exact=row["given_mask_rle"] is not None,
+        colour=row["paint_colour"],
+        scene=None if row["scene_bytes"] is None else decode(row["scene_bytes"]).rgb,
+        reference=_reference(row),
+    )
+
+
+def _current(row: Row) -> bytes:
+    """The encoded picture that a step paints on: what the step before made, or the source."""
+    picture: bytes = row.get("finished_bytes") or row["image_bytes"]
+    return picture
+
+
+def _changed_before(row: Row, layout: Layout) -> Bool:
+    """What earlier steps may have changed, where it lies now."""
+    if row.get("changed_mask_rle") is None or layout.at_xy is None:
+        return np.zeros_like(layout.allow)
+    before, moved = from_rle(row["changed_mask_rle"]), np.zeros_like(layout.allow)
+    on, of = overlap(moved.shape, before.shape, *layout.at_xy)
+    moved[on] = before[of]
+    return moved
+
+
+def _reference(row: Row) -> Cutout | None:
+    """The product of the first reference: by its file's own transparency, or else what stands on its plain ground."""
+    references = row["reference_bytes"] or []
+    if not references:
+        return None
+    picture = decode(references[0])
+    return Cutout(picture.rgb, picture.alpha) if picture.alpha is not None else off_plain_ground(picture.rgb)
+
+
+def _profile(row: Row) -> bytes | None:
+    """The colour profile of the picture that is delivered: the scene's where the product is placed in one."""
+    return decode(row["scene_bytes"] or row["image_bytes"]).icc_profile

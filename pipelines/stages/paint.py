@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from pipelines.models import Painter, Painting
+from pipelines.models import RGB, Painter, Painting
 from pipelines.models.loading import load_painter
 from pipelines.pixels.crops import cut_mask, from_raw
 from pipelines.pixels.masks import from_rle
 from pipelines.pixels.seeds import region_seed, seeds_for
-from pipelines.recipe import PaintSettings
 from pipelines.rows import CROPS, RLE, STRINGS, ItemError, Row, Update
+from pipelines.settings import DRAWS_NOTHING, PaintSettings
 from pipelines.stages.mask import REGIONS
 
 
@@ -34,12 +34,13 @@ class Paint:
         "repaint_mask_rle": RLE,
         "regions_xyxy": REGIONS,
         "region_rgb": pa.list_(pa.large_binary()),
+        "region_start": pa.list_(pa.large_binary()),
     }
     adds = {"variant_seeds": pa.list_(pa.int64()), "variant_crops": CROPS}
 
     def __init__(self, settings: PaintSettings, painter: Painter | None = None) -> None:
         self.settings = settings
-        self.painter = painter or load_painter(settings)
+        self.painter = painter or (_nothing if settings.task in DRAWS_NOTHING else load_painter(settings))
 
     def __call__(self, rows: Sequence[Row]) -> list[Update | ItemError]:
         """Paint every row's variants and regions in one go."""
@@ -60,10 +61,17 @@ class Paint:
 
 def _paintings(row: Row, seeds: list[int]) -> Iterator[Painting]:
     repaint = from_rle(row["repaint_mask_rle"])
+    starts = row["region_start"] or [None] * len(row["region_rgb"])
     regions = []
-    for raw, region in zip(row["region_rgb"], row["regions_xyxy"], strict=True):
+    for raw, region, start in zip(row["region_rgb"], row["regions_xyxy"], starts, strict=True):
         rgb = from_raw(raw)
-        regions.append((rgb, cut_mask(repaint, tuple(region), len(rgb))))
+        regions.append((rgb, cut_mask(repaint, tuple(region), len(rgb)), None if start is None else from_raw(start)))
     for prompt, seed in zip(row["paint_prompts"], seeds, strict=True):
-        for index, (rgb, mask) in enumerate(regions):
-            yield Painting(rgb, mask, prompt, row["negative_prompt"], region_seed(seed, index))
+        for index, (rgb, mask, start) in enumerate(regions):
+            yield Painting(rgb, mask, prompt, row["negative_prompt"], region_seed(seed, index), start=start)
+
+
+def _nothing(paintings: Sequence[Painting]) -> list[RGB]:
+    """The painter of a task that draws nothing."""
+    assert not paintings
+    return []

@@ -12,8 +12,8 @@ from pipelines import storage
 from pipelines.errors import Changed, ImageError, Missing, TooManyBytes
 from pipelines.pixels.images import Picture, decode
 from pipelines.pixels.masks import mask_from_picture, to_rle
-from pipelines.recipe import ReadSettings
 from pipelines.rows import CROPS, RLE, SIZE_WH, STRINGS, ItemError, Row, Update
+from pipelines.settings import ReadSettings
 
 FETCH_THREADS = 8
 
@@ -22,8 +22,9 @@ class Read:
     """Fetch or take the encoded picture, check it, and bring along mask, references and stored crops.
 
     Adds the encoded bytes as they are, their sha256 (hex), and the upright size in pixels; a given mask as RLE at that
-    size (null without one); references as encoded bytes (empty without any); and, for a row that starts at score or
-    judge, its stored crops. Every object is read at its planned version; bytes and pixels are bounded before decoding.
+    size (null without one); references as encoded bytes (empty without any) and the scene (null without one); and, for
+    a row that starts at score or judge, its stored crops. Every object is read at its planned version; bytes and
+    pixels are bounded before decoding.
     """
 
     pixels_version = 1
@@ -34,6 +35,8 @@ class Read:
         "mask_version": pa.string(),
         "reference_uris": STRINGS,
         "reference_versions": STRINGS,
+        "scene_uri": pa.string(),
+        "scene_version": pa.string(),
         "given_image_bytes": pa.large_binary(),
         "given_mask_bytes": pa.large_binary(),
         "given_reference_bytes": pa.list_(pa.large_binary()),
@@ -45,6 +48,7 @@ class Read:
         "image_bytes": pa.large_binary(),
         "given_mask_rle": RLE,
         "reference_bytes": pa.list_(pa.large_binary()),
+        "scene_bytes": pa.large_binary(),
         "finished_crops": CROPS,
     }
 
@@ -68,6 +72,7 @@ class Read:
                 "image_bytes": encoded,
                 "given_mask_rle": self._mask(row, picture.size_wh),
                 "reference_bytes": self._references(row),
+                "scene_bytes": self._scene(row),
                 "finished_crops": self._stored_crops(row),
             }
         except ImageError as error:
@@ -112,6 +117,13 @@ class Read:
         )
         for reference in encoded:
             self._decode_beside(reference, "reference_unreadable")
+        return encoded
+
+    def _scene(self, row: Row) -> bytes | None:
+        if row["scene_uri"] is None:
+            return None
+        encoded = self._fetch(None, row["scene_uri"], row["scene_version"], "scene_missing")
+        self._decode_beside(encoded, "scene_unreadable")
         return encoded
 
     def _decode_beside(self, encoded: bytes, reason: str) -> Picture:

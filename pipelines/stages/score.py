@@ -10,16 +10,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipelines.models import Encoder
-from pipelines.models.loading import load_encoder
+from pipelines.models import Encoder, Segmenter
+from pipelines.models.loading import load_encoder, load_segmenter
 from pipelines.pixels.crops import cut_mask, from_raw, neutral_crop
 from pipelines.pixels.images import decode
-from pipelines.pixels.masks import from_rle
-from pipelines.recipe import ScoreSettings
+from pipelines.pixels.masks import bounding_box, from_rle
+from pipelines.pixels.seams import expansion
 from pipelines.rows import CROPS, RLE, SCORES, STRINGS, VARIANT_SCORES, ItemError, Row, Update
+from pipelines.settings import ScoreSettings, SegmentSettings
 from pipelines.stages.mask import REGIONS
 
 Element = TypeVar("Element")
+ROOM = 0.15  # of a product's box, on each side: where it may have grown to
 
 
 class Score:
@@ -27,7 +29,12 @@ class Score:
 
     Looks at the product alone, on neutral grey: whole pictures with one background flatter every likeness. Adds one
     struct a variant, each figure that of the variant's worst region: `text_similarity` and `reference_similarity`
-    (cosine with the nearest reference; null without one), and compose's `ring_error`.
+    (cosine with the nearest reference; null without one), compose's `ring_error`, and `expansion`. Text similarity is
+    null for an empty prompt, everything is where nothing was painted, and likenesses are where the settings leave them
+    out.
+
+    Expansion, for a product that was kept before a new background, is how much more of it SAM sees in the finished crop
+    than in the source's, both asked for the same box (Eshratifar et al. 2024, arXiv:2404.10157); null without SAM.
     """
 
     pixels_version = 1
@@ -39,45 +46,101 @@ class Score:
         "finished_crops": CROPS,
         "ring_errors_after": SCORES,
     }
+    may_read = {"region_rgb": pa.list_(pa.large_binary())}
     adds = {"variant_scores": pa.list_(VARIANT_SCORES)}
 
-    def __init__(self, settings: ScoreSettings, encoder: Encoder | None = None) -> None:
+    def __init__(
+        self, settings: ScoreSettings, encoder: Encoder | None = None, segmenter: Segmenter | None = None
+    ) -> None:
+        self.settings = settings
         self.encoder = encoder or load_encoder(settings)
+        self.segmenter = (segmenter or load_segmenter(_sam(settings))) if settings.segmenter else None
 
     def __call__(self, rows: Sequence[Row]) -> list[Update | ItemError]:
         """Embed all rows' crops, prompts and references in one go each."""
-        crops = [self._products(row) for row in rows]
+        compared = [row if self.settings.likeness else {**row, "finished_crops": []} for row in rows]
+        crops = [self._products(row) for row in compared]
         prompts = [row["paint_prompts"] for row in rows]
         references = [[decode(reference).rgb for reference in row["reference_bytes"] or []] for row in rows]
         pictures = _split(self.encoder.embed_images(_flat(crops)), crops)
         texts = _split(self.encoder.embed_texts(_flat(prompts)), prompts)
         likes = _split(self.encoder.embed_images(_flat(references)), references)
-        return [{"variant_scores": _scores(*parts)} for parts in zip(rows, pictures, texts, likes, strict=True)]
+        grown = [self._expansions(row) for row in rows]
+        parts = zip(rows, pictures, texts, likes, grown, strict=True)
+        return [{"variant_scores": _scores(*of_row)} for of_row in parts]
 
     def _products(self, row: Row) -> list[NDArray[np.uint8]]:
-        allow, regions = from_rle(row["allow_mask_rle"]), row["regions_xyxy"]
         crops = [from_raw(raw) for raw in row["finished_crops"]]
+        if not crops:
+            return []
+        allow, regions = from_rle(row["allow_mask_rle"]), row["regions_xyxy"]
         masks = [cut_mask(allow, tuple(region), len(crops[0])) for region in regions]
         return [
             neutral_crop(crop, masks[index % len(regions)], self.encoder.side_px) for index, crop in enumerate(crops)
         ]
 
+    def _expansions(self, row: Row) -> list[float]:
+        """Of each crop, V*R of them; none where growth is not measured."""
+        crops = [from_raw(raw) for raw in row["finished_crops"]]
+        if self.segmenter is None or not crops:
+            return []
+        allow, side_px = from_rle(row["allow_mask_rle"]), len(crops[0])
+        products = [cut_mask(~allow, tuple(region), side_px) for region in row["regions_xyxy"]]
+        sources = [from_raw(raw) for raw in row["region_rgb"]]
+        before = self._seen(sources, products)
+        count = len(products)
+        after = self._seen(crops, [products[index % count] for index in range(len(crops))])
+        return [
+            expansion(before[index % count] | products[index % count], mask) if products[index % count].any() else 0.0
+            for index, mask in enumerate(after)
+        ]
+
+    def _seen(
+        self, crops: Sequence[NDArray[np.uint8]], products: Sequence[NDArray[np.bool_]]
+    ) -> list[NDArray[np.bool_]]:
+        """What SAM takes for the product in each crop, asked for a box with room round it."""
+        assert self.segmenter is not None
+        prompts = [[_roomy_box(mask)] if mask.any() else [] for mask in products]
+        answers = self.segmenter(crops, prompts)
+        return [
+            some[0].masks[int(np.argmax(some[0].predicted_ious))] if some else np.zeros_like(mask)
+            for some, mask in zip(answers, products, strict=True)
+        ]
+
+
+def _sam(settings: ScoreSettings) -> SegmentSettings:
+    assert settings.segmenter is not None
+    return SegmentSettings(checkpoint=settings.segmenter, call_size=settings.call_size, threads=settings.threads)
+
+
+def _roomy_box(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    left, top, right, bottom = bounding_box(mask)
+    across, down = ROOM * (right - left), ROOM * (bottom - top)
+    height, width = mask.shape
+    sides = (max(0, left - across), max(0, top - down), min(width, right + across), min(height, bottom + down))
+    return np.array(sides, np.float32)
+
 
 def _scores(
-    row: Row, pictures: NDArray[np.float32], texts: NDArray[np.float32], likes: NDArray[np.float32]
+    row: Row,
+    pictures: NDArray[np.float32],
+    texts: NDArray[np.float32],
+    likes: NDArray[np.float32],
+    grown: Sequence[float],
 ) -> list[Update]:
     count = len(row["regions_xyxy"])
     scores: list[Update] = []
-    for variant, text in enumerate(texts):
+    for variant, (prompt, text) in enumerate(zip(row["paint_prompts"], texts, strict=True)):
         own = pictures[variant * count : (variant + 1) * count]
         errors = [
             error for error in row["ring_errors_after"][variant * count : (variant + 1) * count] if error is not None
         ]
         scores.append(
             {
-                "text_similarity": float((own @ text).min()),
-                "reference_similarity": float((own @ likes.T).max(1).min()) if len(likes) else None,
+                "text_similarity": float((own @ text).min()) if len(own) and prompt.strip() else None,
+                "reference_similarity": float((own @ likes.T).max(1).min()) if len(own) and len(likes) else None,
                 "ring_error": max(errors) if errors else None,
+                "expansion": max(grown[variant * count : (variant + 1) * count], default=None),
             }
         )
     return scores

@@ -1,4 +1,4 @@
-"""Cut the mask of what each box holds."""
+"""Cut the mask of what each box holds, or of what lies under given points."""
 
 from __future__ import annotations
 
@@ -6,38 +6,47 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from pipelines.models import Candidates, Segmenter
 from pipelines.models.loading import load_segmenter
 from pipelines.pixels.images import decode
 from pipelines.pixels.masks import to_rle
-from pipelines.recipe import SegmentSettings
-from pipelines.rows import BOXES, RLE, SCORES, ItemError, Row, Update
+from pipelines.rows import BOXES, POINTS, RLE, SCORES, ItemError, Row, Update, looked_at
+from pipelines.settings import SegmentSettings
 
 
 class Segment:
-    """Turn boxes into masks (Segment Anything, Kirillov et al. 2023, arXiv:2304.02643).
+    """Turn boxes or points into masks (Segment Anything, Kirillov et al. 2023, arXiv:2304.02643).
 
-    Adds one mask (H, W) as RLE and one score in 0..1 a box. Of SAM's candidates for a box the one with the highest
-    predicted IoU is taken; candidates are never united: they are rival readings of the same box. A row without boxes,
-    such as one with a given mask, passes by.
+    Adds one mask (H, W) as RLE and one score in 0..1 a box, or one for all given points. Of SAM's candidates the one
+    with the highest predicted IoU is taken, or the smallest or largest if a part or the whole is asked for; candidates
+    are never united: they are rival readings of the same prompt. A row with neither, such as one with a given mask,
+    passes by.
     """
 
     pixels_version = 1
-    reads = {"image_bytes": pa.large_binary(), "boxes_xyxy": BOXES}
+    reads = {
+        "image_bytes": pa.large_binary(),
+        "given_mask_rle": RLE,
+        "given_points": POINTS,
+        "boxes_xyxy": BOXES,
+    }
+    may_read = {"finished_bytes": pa.large_binary()}
     adds = {"object_masks_rle": pa.list_(RLE), "mask_scores": SCORES}
 
     def __init__(self, settings: SegmentSettings, segmenter: Segmenter | None = None) -> None:
+        self.settings = settings
         self.segmenter = segmenter or load_segmenter(settings)
 
     def __call__(self, rows: Sequence[Row]) -> list[Update | ItemError]:
         """Segment the rows with boxes in one call; masks are made and packed one at a time."""
-        asked = [index for index, row in enumerate(rows) if row.get("boxes_xyxy")]
-        images = [decode(rows[index]["image_bytes"]).rgb for index in asked]
-        boxes = [np.asarray(rows[index]["boxes_xyxy"], np.float32) for index in asked]
+        prompts = [_prompts(row) for row in rows]
+        asked = [index for index, some in enumerate(prompts) if some]
+        images = [decode(looked_at(rows[index], self.settings.on)).rgb for index in asked]
         updates: list[Update | ItemError] = [{} for _ in rows]
-        for index, candidates in zip(asked, self.segmenter(images, boxes), strict=True):
-            best = [_best(candidate) for candidate in candidates]
+        for index, candidates in zip(asked, self.segmenter(images, [prompts[index] for index in asked]), strict=True):
+            best = [_chosen(candidate, self.settings.detail) for candidate in candidates]
             updates[index] = {
                 "object_masks_rle": [mask for mask, _ in best],
                 "mask_scores": [score for _, score in best],
@@ -45,6 +54,15 @@ class Segment:
         return updates
 
 
-def _best(candidates: Candidates) -> tuple[dict[str, object], float]:
-    index = int(np.argmax(candidates.predicted_ious))
+def _prompts(row: Row) -> list[NDArray[np.float32]]:
+    if row.get("boxes_xyxy"):
+        return [np.asarray(box, np.float32) for box in row["boxes_xyxy"]]
+    points = row["given_points"] if row["given_mask_rle"] is None else None
+    return [np.asarray(points, np.float32)] if points else []
+
+
+def _chosen(candidates: Candidates, detail: str) -> tuple[dict[str, object], float]:
+    areas = candidates.masks.sum((1, 2))
+    by = {"auto": candidates.predicted_ious, "part": -areas, "whole": areas}[detail]
+    index = int(np.argmax(by))
     return dict(to_rle(candidates.masks[index])), float(candidates.predicted_ious[index])

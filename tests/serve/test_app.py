@@ -30,7 +30,7 @@ def test_a_picture_comes_back_repainted_with_its_proof(tmp_path: Path) -> None:
     assert [variant["kept"] for variant in answer["variants"]].count(True) == 2
     assert [variant["reason"] for variant in answer["variants"]].count("not_among_best") == 1
     assert answer["proof"]["source_sha256"] == hashlib.sha256(PNG).hexdigest()
-    assert answer["proof"]["exact"] is True
+    assert set(answer["proof"]["exactness"]) == {"pixels", None}
     assert sorted(answer["proof"]["changed_outside"], key=str) == [0, 0, None]
     assert answer["world"] is None
     assert {one["node"] for one in answer["checkpoints"]} == {"detect", "segment", "paint", "score"}
@@ -261,7 +261,7 @@ def test_weights_that_the_server_does_not_have_are_refused(tmp_path: Path) -> No
     status, code, message = error_of(post(a_client(tmp_path), **FORM, recipe=dump(foreign)))
 
     assert (status, code) == (422, "checkpoint_not_served")
-    assert "`paint.checkpoint`" in message
+    assert "`paint` asks for" in message
 
 
 def test_a_request_that_is_no_form_is_415(tmp_path: Path) -> None:

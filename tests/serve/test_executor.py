@@ -13,7 +13,7 @@ from pipelines.errors import ConfigError, InfrastructureError, PackshotError
 from pipelines.executors import inline
 from pipelines.graph import Graph
 from pipelines.pixels.images import encode
-from pipelines.placement import GPU, LOCAL, check
+from pipelines.placement import GPU, LOCAL, fitted
 from pipelines.recipe import Recipe
 from pipelines.rows import Row
 from serve.executor import Nodes, online
@@ -114,11 +114,11 @@ def test_between_groups_travels_what_later_nodes_read(tmp_path: Path) -> None:
 def test_by_day_read_and_deliver_join_their_neighbours(tmp_path: Path) -> None:
     first, second = online(GPU)
 
-    assert first.nodes == ("read", "detect", "segment", "mask")
-    assert second.nodes == ("paint", "compose", "score", "judge", "deliver")
+    assert first.nodes == ("read", "detect", "segment", "find", "mask")
+    assert second.nodes == ("paint", "compose", "hand_on", "score", "judge", "deliver")
     assert (first.gpus, second.gpus) == (0.5, 0.5)
     assert online(LOCAL) == LOCAL
-    check(online(GPU), a_graph(a_recipe(tmp_path)))
+    fitted(online(GPU), a_graph(a_recipe(tmp_path)))
 
 
 class _Watched:

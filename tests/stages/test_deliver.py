@@ -6,8 +6,9 @@ import pytest
 
 from pipelines.pixels.composite import changed_outside
 from pipelines.pixels.images import decode, encode
+from pipelines.pixels.jpeg_blocks import changed_blocks, decoded_reach
 from pipelines.pixels.masks import to_rle
-from pipelines.recipe import DeliverSettings
+from pipelines.settings import DeliverSettings
 from pipelines.stages.deliver import Deliver, Store
 from tests.fakes import a_picture
 
@@ -17,11 +18,12 @@ ALLOW[40:90, 50:100] = True
 REGION = [30, 20, 126, 116]
 
 
-def a_row(kept=(True, False)):
+def a_row(kept=(True, False), source="png"):
     crops = [np.full((64, 64, 3), value, np.uint8).tobytes() for value in (10, 240)]
     return {
-        "image_bytes": encode(SOURCE, "png"),
+        "image_bytes": encode(SOURCE, source),
         "allow_mask_rle": to_rle(ALLOW),
+        "repaint_mask_rle": to_rle(ALLOW),
         "regions_xyxy": [REGION],
         "finished_crops": crops,
         "paint_prompts": ["a red mug"] * 2,
@@ -29,8 +31,8 @@ def a_row(kept=(True, False)):
     }
 
 
-def deliver(store=None, kept=(True, False), **settings):
-    (update,) = Deliver(DeliverSettings(**settings), store)([a_row(kept)])
+def deliver(store=None, kept=(True, False), source="png", **settings):
+    (update,) = Deliver(DeliverSettings(**settings), store)([a_row(kept, source)])
     return update
 
 
@@ -49,7 +51,19 @@ def test_jpeg_is_delivered_inexactly_and_its_changes_are_counted():
     update = deliver(format="jpeg", exact=False)
 
     made = decode(update["image_files"][0]).rgb
-    assert update["changed_outside"][0] == changed_outside(SOURCE, made, ALLOW)
+    assert update["changed_outside"][0] == changed_outside(SOURCE, made, ALLOW) > 0
+    assert update["exactness"] == ["none", None]
+
+
+def test_exact_jpeg_keeps_untouched_blocks_and_is_a_png_where_there_are_none():
+    kept, made_anew = deliver(format="jpeg", source="jpeg"), deliver(format="jpeg", source="png")
+
+    before, after = encode(SOURCE, "jpeg"), kept["image_files"][0]
+    assert (kept["image_formats"], kept["exactness"]) == (["jpeg", None], ["blocks", None])
+    assert changed_blocks(before, after, ALLOW) == 0 == kept["changed_outside"][0]
+    assert changed_outside(decode(before).rgb, decode(after).rgb, decoded_reach(before, ALLOW)) == 0
+    assert (decode(after).rgb[50:80, 60:90] < 30).all()
+    assert (made_anew["image_formats"][0], made_anew["exactness"][0]) == ("png", "pixels")
 
 
 def test_item_with_nothing_kept_is_rejected_and_its_crops_are_stored(tmp_path):

@@ -3,7 +3,7 @@ import pytest
 
 from pipelines.models import Found
 from pipelines.pixels.images import encode
-from pipelines.recipe import DetectSettings
+from pipelines.settings import DetectSettings
 from pipelines.stages.detect import Detect
 
 IMAGE = encode(np.zeros((100, 200, 3), np.uint8), "png")
@@ -22,16 +22,37 @@ class Answers:
         return [Found(self.boxes, self.scores, ("a cup",) * len(self.scores))] * len(images)
 
 
+def a_row(prompt, **given):
+    row = {"image_bytes": IMAGE, "given_mask_rle": None, "given_boxes_xyxy": None, "given_points": None}
+    return {**row, "find_prompt": prompt, **given}
+
+
 def detect(answers, **settings):
     stage = Detect(DetectSettings(checkpoint="embedded:detector", **settings), answers)
-    (update,) = stage([{"image_bytes": IMAGE, "given_mask_rle": None, "find_prompt": "a cup"}])
+    (update,) = stage(
+        [
+            {
+                "image_bytes": IMAGE,
+                "given_mask_rle": None,
+                "given_boxes_xyxy": None,
+                "given_points": None,
+                "find_prompt": "a cup",
+            }
+        ]
+    )
     return update
 
 
 def test_image_without_a_match_is_rejected_and_says_so():
     update = detect(Answers())
 
-    assert update == {"boxes_xyxy": [], "box_scores": [], "box_labels": [], "reason": "nothing_found"}
+    assert update == {
+        "boxes_xyxy": [],
+        "box_scores": [],
+        "box_labels": [],
+        "ambiguous": False,
+        "reason": "nothing_found",
+    }
 
 
 def test_boxes_come_best_first_without_doubles():
@@ -68,8 +89,20 @@ def test_row_with_a_given_mask_passes_by_and_the_detector_is_not_asked():
 
     updates = stage(
         [
-            {"image_bytes": IMAGE, "given_mask_rle": rle, "find_prompt": "a"},
-            {"image_bytes": IMAGE, "given_mask_rle": None, "find_prompt": "b"},
+            {
+                "image_bytes": IMAGE,
+                "given_mask_rle": rle,
+                "given_boxes_xyxy": None,
+                "given_points": None,
+                "find_prompt": "a",
+            },
+            {
+                "image_bytes": IMAGE,
+                "given_mask_rle": None,
+                "given_boxes_xyxy": None,
+                "given_points": None,
+                "find_prompt": "b",
+            },
         ]
     )
 

@@ -1,5 +1,5 @@
-from pipelines.recipe import JudgeSettings
 from pipelines.rows import REASONS
+from pipelines.settings import JudgeSettings
 from pipelines.stages.judge import Judge
 
 

@@ -4,7 +4,7 @@ import pytest
 from pipelines.pixels.crops import from_raw
 from pipelines.pixels.images import encode
 from pipelines.pixels.masks import from_rle, to_rle
-from pipelines.recipe import MaskSettings
+from pipelines.settings import MaskSettings
 from pipelines.stages.mask import Mask
 from tests.fakes import a_picture
 
@@ -27,6 +27,9 @@ def masked(*masks, scores=None, given=None, **settings):
         "boxes_xyxy": boxes,
         "box_scores": scores or [0.9] * len(masks),
         "object_masks_rle": [to_rle(mask) for mask in masks],
+        "reference_bytes": None,
+        "scene_bytes": None,
+        "paint_colour": None,
     }
     (update,) = Mask(MaskSettings(**{"crop_px": 64, "grow": 0, "denoise_grow": 0, **settings}))([row])
     return update
@@ -63,8 +66,11 @@ def test_found_mask_loses_specks_and_small_holes_and_grows():
     assert grown.sum() > allow.sum()
 
 
-@pytest.mark.parametrize(("policy", "expected"), [("highest_score", [1]), ("all", [0, 1])])
-def test_instance_policy_chooses(policy, expected):
+@pytest.mark.parametrize(
+    ("policy", "expected", "regions"),
+    [("highest_score", [1], 1), ("largest", [0], 1), ("all", [0, 1], 1), ("per_instance", [0, 1], 2)],
+)
+def test_instance_policy_chooses(policy, expected, regions):
     masks = [box_mask(5, 5, 30, 30), box_mask(60, 50, 110, 90)]
 
     update = masked(*masks, scores=[0.5, 0.8], instances=policy)
@@ -72,7 +78,7 @@ def test_instance_policy_chooses(policy, expected):
     np.testing.assert_array_equal(
         from_rle(update["allow_mask_rle"]), np.logical_or.reduce([masks[i] for i in expected])
     )
-    assert len(update["regions_xyxy"]) == len(update["region_rgb"]) == len(expected)
+    assert len(update["regions_xyxy"]) == len(update["region_rgb"]) == regions
 
 
 def test_region_shows_the_source_at_the_models_size():

@@ -3,7 +3,7 @@ import numpy as np
 from pipelines.pixels.crops import from_raw
 from pipelines.pixels.masks import to_rle
 from pipelines.pixels.seeds import seeds_for
-from pipelines.recipe import PaintSettings
+from pipelines.settings import PaintSettings
 from pipelines.stages.paint import Paint
 from tests.fakes import FakePainter
 
@@ -22,6 +22,7 @@ def a_row(basis=None, given=None, regions=1, sha="abc"):
         "repaint_mask_rle": to_rle(mask),
         "regions_xyxy": [[0, 0, 64, 64]] * regions,
         "region_rgb": [np.full((64, 64, 3), 100 + region, np.uint8).tobytes() for region in range(regions)],
+        "region_start": None,
     }
 
 

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from pipelines.models import Candidates
 from pipelines.pixels.images import encode
 from pipelines.pixels.masks import to_rle
-from pipelines.recipe import ScoreSettings
+from pipelines.settings import ScoreSettings
 from pipelines.stages.score import Score
 from tests.fakes import FakeEncoder
 
@@ -68,3 +69,29 @@ def test_worst_region_and_nearest_reference_count():
     assert score["text_similarity"] == pytest.approx(0)  # the blue region
     assert score["reference_similarity"] == pytest.approx(0)  # the red region has no reference near it
     assert score["ring_error"] == 1.0
+
+
+class Reddish:
+    """Cuts what is red inside the box."""
+
+    def __call__(self, images, prompts):
+        for image, some in zip(images, prompts, strict=True):
+            for left, top, right, bottom in np.round(some).astype(int):
+                mask = np.zeros(image.shape[:2], bool)
+                mask[top:bottom, left:right] = image[top:bottom, left:right, 0] > 200
+                yield [Candidates(mask[None], np.array([0.9], np.float32))]
+
+
+@pytest.mark.parametrize("rows_of_growth", [0, 2])
+def test_expansion_is_what_a_background_adds_to_the_product(rows_of_growth):
+    source = flat((0, 0, 255))
+    source[8:24, 8:24] = (255, 0, 0)
+    finished = np.where(MASK[..., None], source, flat((0, 255, 0))).astype(np.uint8)
+    finished[24 : 24 + rows_of_growth, 8:24] = (255, 0, 0)
+    row = {**a_row([], ["a beach"]), "allow_mask_rle": to_rle(~MASK)}
+    row |= {"finished_crops": [finished.tobytes()], "region_rgb": [source.tobytes()], "ring_errors_after": [None]}
+    settings = ScoreSettings(checkpoint="embedded:encoder", segmenter="embedded:segmenter", likeness=False)
+
+    (update,) = Score(settings, FakeEncoder(), Reddish())([row])
+
+    assert update["variant_scores"][0]["expansion"] == pytest.approx(rows_of_growth / 16)

@@ -1,0 +1,160 @@
+"""Find the product among everything that can be cut out: by text, or by its reference pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipelines.models import RGB, Encoder, Proposals, Proposer
+from pipelines.models.loading import load_encoder, load_segmenter
+from pipelines.pixels.crops import neutral_crop
+from pipelines.pixels.grounds import off_plain_ground
+from pipelines.pixels.images import decode, thumbnail
+from pipelines.pixels.masks import bounding_box, drop_specks, fill_holes, from_rle, to_rle
+from pipelines.pixels.proposals import (
+    enlarged,
+    product_crop,
+    reference_scores,
+    text_scores,
+    united,
+    within_shares,
+    without_doubles,
+)
+from pipelines.rows import BOXES, RLE, SCORES, STRINGS, ItemError, Row, Update, looked_at
+from pipelines.settings import FindSettings, ScoreSettings, SegmentSettings
+
+REFERENCE_LABEL = "reference"
+RANKED_PX = 2048  # of the longest side: a product a tenth as wide still has what an encoder of 224 pixels can see
+REFERENCE_PX = 512  # of its longest side, when it is cut off its ground
+HALF = 128
+
+
+class Find:
+    """Find the product among SAM's automatic masks (Kirillov et al. 2023, arXiv:2304.02643), ranked by CLIP.
+
+    Does what `Detect` and `Segment` do together, for prompts that a detector does not know, or with no text at all.
+    Each candidate is looked at alone on grey. How alike it is, is by text the cosine with the prompt less that with the
+    nearest negative; by reference, the cosine with the nearest of the item's reference pictures, each cut off its plain
+    ground. Its score is that times the IoU that SAM predicts for it: a ragged part of a product is nearly as much like
+    the words as the whole.
+
+    Adds the best `keep` candidates, best first: masks (H, W) as RLE, the boxes round them, their scores, and the
+    predicted IoUs; `box_labels` says what was asked. With `choose: union` one more mask, of all candidates nearly as
+    good as the best, comes before them with the best's scores. A row whose best candidate is below the least score is
+    rejected as `nothing_found` and keeps its candidates, so that their scores can be seen; a row with a given mask
+    passes by; by reference, one without references has failed.
+    """
+
+    pixels_version = 1
+    reads = {
+        "image_bytes": pa.large_binary(),
+        "given_mask_rle": RLE,
+        "find_prompt": pa.string(),
+        "reference_bytes": pa.list_(pa.large_binary()),
+    }
+    may_read = {"finished_bytes": pa.large_binary()}
+    adds = {
+        "boxes_xyxy": BOXES,
+        "box_scores": SCORES,
+        "box_labels": STRINGS,
+        "object_masks_rle": pa.list_(RLE),
+        "mask_scores": SCORES,
+    }
+
+    def __init__(
+        self, settings: FindSettings, proposer: Proposer | None = None, encoder: Encoder | None = None
+    ) -> None:
+        self.settings = settings
+        self.proposer = proposer or load_proposer(settings)
+        self.encoder = encoder or load_encoder(_encoder_settings(settings))
+        self.negatives = self.encoder.embed_texts(settings.negatives)
+
+    def __call__(self, rows: Sequence[Row]) -> list[Update | ItemError]:
+        """Cut out and rank one picture after the other; full-size masks are made of what is kept alone."""
+        updates: list[Update | ItemError] = [{} for _ in rows]
+        asked = []
+        for index, row in enumerate(rows):
+            if row["given_mask_rle"] is not None:
+                continue
+            if self.settings.by == "reference" and not row["reference_bytes"]:
+                updates[index] = ItemError("reference_needed", "`find.by: reference` compares with the item's pictures")
+            else:
+                asked.append(index)
+        images = [decode(looked_at(rows[index], self.settings.on)).rgb for index in asked]
+        for index, image, proposals in zip(asked, images, self.proposer(images), strict=True):
+            updates[index] = self._update(rows[index], image, proposals)
+        return updates
+
+    def _update(self, row: Row, image: RGB, proposals: Proposals) -> Update:
+        masks, ious = self._candidates(proposals)
+        seen = thumbnail(image, RANKED_PX)
+        crops = [product_crop(seen, from_rle(mask), self.encoder.side_px) for mask in masks]
+        scores = ious * self._alike(row, self.encoder.embed_images(crops))
+        best = np.argsort(-scores, kind="stable")[: self.settings.keep]
+        found = [masks[index] for index in best]
+        if self.settings.choose == "union" and len(best):
+            near = scores[best] >= scores[best[0]] - self.settings.union_margin
+            found = [united([mask for mask, is_near in zip(found, near, strict=True) if is_near]), *found]
+            best = np.insert(best, 0, best[0])
+        by_words = self.settings.by == "clip"
+        full = [enlarged(from_rle(mask), (image.shape[0], image.shape[1])) for mask in found]
+        update: Update = {
+            "boxes_xyxy": [[float(side) for side in bounding_box(mask)] for mask in full],
+            "box_scores": scores[best].tolist(),
+            "box_labels": [row["find_prompt"] if by_words else REFERENCE_LABEL] * len(best),
+            "object_masks_rle": [to_rle(mask) for mask in full],
+            "mask_scores": ious[best].tolist(),
+        }
+        min_score = self.settings.min_text_score if by_words else self.settings.min_reference_score
+        if not len(best) or scores[best[0]] < min_score:
+            update["reason"] = "nothing_found"
+        return update
+
+    def _candidates(self, proposals: Proposals) -> tuple[list[dict[str, Any]], NDArray[np.float32]]:
+        whole = [self._tidy(mask) for mask in proposals.masks_rle]
+        sized = within_shares(whole, self.settings.min_area, self.settings.max_area)
+        masks, ious = [whole[index] for index in sized], proposals.predicted_ious[sized]
+        kept = without_doubles(masks, ious, self.settings.nms_iou)
+        return [masks[index] for index in kept], ious[kept]
+
+    def _tidy(self, mask_rle: Mapping[str, Any]) -> dict[str, Any]:
+        whole = drop_specks(from_rle(mask_rle), self.settings.min_speck)
+        return to_rle(fill_holes(whole, self.settings.max_hole))
+
+    def _alike(self, row: Row, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self.settings.by == "reference":
+            references = [_reference_crop(encoded, self.encoder.side_px) for encoded in row["reference_bytes"]]
+            return reference_scores(pictures, self.encoder.embed_images(references))
+        prompt = row["find_prompt"]
+        others = [number for number, words in enumerate(self.settings.negatives) if not _words(words) <= _words(prompt)]
+        return text_scores(pictures, self.encoder.embed_texts([prompt])[0], self.negatives[others])
+
+
+def load_proposer(settings: FindSettings) -> Proposer:
+    """The proposer of these settings, on SAM's network, which is loaded once a process."""
+    from pipelines.models.sam_automatic import SamProposer  # here, since it loads torch
+
+    segmenter: Any = load_segmenter(SegmentSettings(checkpoint=settings.checkpoint, threads=settings.threads))
+    return SamProposer(segmenter.sam, settings)
+
+
+def _encoder_settings(settings: FindSettings) -> ScoreSettings:
+    call_size = settings.encoder_call_size
+    return ScoreSettings(checkpoint=settings.encoder, call_size=call_size, threads=settings.threads)
+
+
+def _words(text: str) -> set[str]:
+    return set(text.lower().split()) - {"a", "an", "the"}
+
+
+def _reference_crop(encoded: bytes, side_px: int) -> RGB:
+    """The product of a reference picture alone on grey: by the file's own alpha, else off its plain ground."""
+    picture = decode(encoded)
+    if picture.alpha is not None and picture.alpha.min() < HALF <= picture.alpha.max():
+        return neutral_crop(picture.rgb, picture.alpha >= HALF, side_px)
+    small = thumbnail(picture.rgb, REFERENCE_PX)
+    return neutral_crop(small, off_plain_ground(small).alpha >= HALF, side_px)
