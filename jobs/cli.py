@@ -23,6 +23,7 @@ from rich.table import Table
 
 from pipelines import recipe as recipes
 from pipelines.errors import ConfigError, PackshotError, TooManyUnexpected
+from pipelines.settings import DEFAULT_NEGATIVE_PROMPT
 
 if TYPE_CHECKING:
     from pipelines.run import Night
@@ -187,7 +188,7 @@ def try_one(
     find: Annotated[str, typer.Option(help="What to look for in it.")],
     prompt: Annotated[str, typer.Option(help="What to paint in its place.")],
     models: Annotated[str, typer.Option(help="The model set; `embedded` knows the sample world only.")],
-    negative: Annotated[str, typer.Option(help="What to keep away from.")] = recipes.DEFAULT_NEGATIVE_PROMPT,
+    negative: Annotated[str, typer.Option(help="What to keep away from.")] = DEFAULT_NEGATIVE_PROMPT,
     variants: Annotated[int, typer.Option(min=1, max=16, help="Candidates.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Another number gives other candidates.")] = 0,
     folder: Annotated[Path, typer.Option("--output", help="Where to write.")] = Path("try"),
@@ -284,7 +285,7 @@ def recipe_check(
 @recipe_app.command("schema")
 def recipe_schema() -> None:
     """Print the JSON Schema of recipes, for editors."""
-    out.print_json(data=recipes.Recipe.model_json_schema())
+    out.print_json(data=recipes.json_schema())
 
 
 @train_app.command("embedded")
@@ -331,6 +332,47 @@ def evaluate_embedded(
         _show(as_facts(measured.figures, BARS, measured.notes), as_json, "")
     else:
         out.print(as_table(measured.figures, BARS, measured.notes))
+
+
+@evaluate_app.command("tasks")
+@plainly
+def evaluate_tasks(
+    recipe: Annotated[list[str] | None, typer.Argument(help="Ready recipes; all if none is named.")] = None,
+    scenes: Annotated[int, typer.Option(min=1, help="Held-out scenes, shared out over the recipes.")] = 200,
+    sheets: Annotated[Path | None, typer.Option(help="A folder for a contact sheet a recipe.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what every ready recipe does on drawn scenes that no training has seen; 0 whatever the figures are."""
+    from pipelines.evaluation import paste_backs
+    from pipelines.evaluation.bars import as_facts, as_table
+    from pipelines.evaluation.tasks import BARS, evaluate
+
+    measured = evaluate(scenes, recipe or (), sheets)
+    if as_json:
+        changed = [{**vars(one), "share": vars(one.share)} for one in measured.paste_backs]
+        facts = as_facts(measured.figures, BARS, measured.notes)
+        _show({**facts, "paste_backs": changed}, as_json, "")
+    else:
+        out.print(as_table(measured.figures, BARS, measured.notes))
+        if measured.paste_backs:
+            out.print(paste_backs.as_table({"as found": measured.paste_backs}))
+
+
+@evaluate_app.command("masks")
+@plainly
+def evaluate_masks(
+    scenes: Annotated[int, typer.Option(min=1, help="Held-out scenes.")] = 300,
+    as_json: AsJson = False,
+) -> None:
+    """Measure finding by text and by reference, and the edges of cut-outs, on drawn scenes; 0 whatever they are."""
+    from pipelines.evaluation.bars import as_facts, as_table
+    from pipelines.evaluation.masks import BARS, evaluate
+
+    figures = evaluate(scenes)
+    if as_json:
+        _show(as_facts(figures, BARS, ()), as_json, "")
+    else:
+        out.print(as_table(figures, BARS, ()))
 
 
 def _ray() -> Any:

@@ -12,7 +12,8 @@ from pipelines import catalogue, storage
 from pipelines.errors import PackshotError
 from pipelines.models.loading import resolve, weights_hash
 from pipelines.placement import named
-from pipelines.recipe import Checkpoint, Recipe
+from pipelines.recipe import Recipe
+from pipelines.settings import Checkpoint
 
 
 @dataclass(frozen=True)

@@ -72,9 +72,10 @@ def _write_pictures(folder: Path, source: NDArray[np.uint8], row: dict[str, Any]
     (folder / "mask.png").write_bytes(encode(np.repeat(mask[..., None] * np.uint8(255), 3, axis=2), "png"))
     kept = [variant for variant in facts["variants"] if variant["kept"]]
     for variant in kept:
-        (folder / f"variant-{variant['variant']}.png").write_bytes(row["image_files"][variant["variant"]])
+        number = variant["variant"]
+        (folder / f"variant-{number}.{row['image_formats'][number]}").write_bytes(row["image_files"][number])
     if kept:
-        best = max(kept, key=lambda variant: variant["text_similarity"])
+        best = max(kept, key=lambda variant: variant["text_similarity"] or 0.0)
         facts["best"] = best["variant"]
         picture = decode(row["image_files"][best["variant"]]).rgb
         gap = np.full((len(source), 8, 3), 255, np.uint8)

@@ -18,10 +18,11 @@ import pyarrow as pa
 
 from pipelines import catalogue
 from pipelines.pixels.images import encode
-from pipelines.recipe import CatalogueSettings, Recipe, load, parse
+from pipelines.recipe import Recipe, load, parse
 from pipelines.rows import Row
 from pipelines.sample.scenes import Scene, SceneObject, scene
 from pipelines.sample.shapes import CATEGORIES
+from pipelines.settings import CatalogueSettings
 
 FIRST_SEED = 3_000_000
 SIZES_WH = ((256, 256), (512, 384), (300, 420), (640, 640), (384, 512), (256, 400), (480, 320), (420, 420))

@@ -26,7 +26,10 @@ class Held:
     def row(self, **columns: Any) -> Row:
         """The row of this picture as it leaves the node `read`, with more columns."""
         height, width = self.scene.rgb.shape[:2]
-        return {"image_bytes": self.image_bytes, "size_wh": [width, height], "given_mask_rle": None, **columns}
+        nothing = dict.fromkeys(
+            ["given_mask_rle", "given_boxes_xyxy", "given_points", "reference_bytes", "scene_bytes", "paint_colour"]
+        )
+        return {"image_bytes": self.image_bytes, "size_wh": [width, height], **nothing, **columns}
 
 
 @dataclass(frozen=True, eq=False)

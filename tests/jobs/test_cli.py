@@ -2,6 +2,7 @@
 
 import json
 
+import jsonschema
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -10,6 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from jobs.cli import app
+from pipelines import recipe as recipes
 from pipelines.evaluation.embedded import BARS
 from pipelines.pixels.images import encode
 
@@ -95,13 +97,13 @@ def test_embedded_models_stay_in_their_world_unless_allowed(folder):
 
     code, out, _ = packshot(*plan_of(folder, "--allow-embedded", "--json"))
     assert code == 0
-    assert json.loads(out)["counts"] == {"planned": 2, "keep": 0, "render": 2, "pending": 0, "from_detect": 2}
+    assert json.loads(out)["counts"] == {"planned": 2, "keep": 0, "render": 2, "pending": 0, "from_read": 2}
 
 
 def test_limit_renders_so_many_and_leaves_the_rest_pending(folder):
     _, out, _ = packshot(*plan_of(folder, "--allow-embedded", "--json", "--limit", 1))
 
-    assert json.loads(out)["counts"] == {"planned": 2, "keep": 0, "render": 1, "pending": 1, "from_detect": 1}
+    assert json.loads(out)["counts"] == {"planned": 2, "keep": 0, "render": 1, "pending": 1, "from_read": 1}
 
 
 def test_plan_tells_what_the_run_will_take_and_what_nobody_can_know(folder):
@@ -181,6 +183,16 @@ def test_recipe_schema_describes_every_section():
 
     assert code == 0
     assert {"name", "models", "prompts", "detect", "paint"} <= set(json.loads(out)["properties"])
+
+
+@pytest.mark.parametrize("path", sorted(recipes.RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_ready_recipes_obey_the_schema_that_editors_check_them_with(path):
+    jsonschema.validate(yaml.safe_load(path.read_text()), recipes.json_schema())
+
+
+def test_schema_knows_no_setting_that_the_parser_does_not():
+    with pytest.raises(jsonschema.ValidationError, match="stepps"):
+        jsonschema.validate({"name": "a", "models": "embedded", "paint": {"stepps": 3}}, recipes.json_schema())
 
 
 def test_report_without_a_run_says_so(folder):
