@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 import yaml
 from numpy.typing import NDArray
-from PIL import Image
 from scipy.ndimage import binary_erosion
 
 from pipelines import catalogue
@@ -29,6 +28,7 @@ from pipelines.evaluation.figures import Figure, average, share
 from pipelines.evaluation.judge import nearest_colour
 from pipelines.evaluation.overlap import boundary_iou
 from pipelines.evaluation.paste_backs import Changed, compare, whole_as_painted
+from pipelines.evaluation.sheet import Pair, write_pairs
 from pipelines.executors import inline
 from pipelines.finish import base_of, changeable
 from pipelines.graph import build
@@ -46,6 +46,7 @@ from pipelines.settings import FINDS_NOTHING
 SCENES: Final = 200
 PROCESSES: Final = 2
 CHUNK: Final = 5
+SHEET_COLUMNS: Final = 4
 INSIDE_PX: Final = 2  # how far inside its outline a product's pixels are its own, unmixed with what is behind it
 OTHER_SCENES: Final = HELD_OUT_SEED + 500_000
 SCENE_WH: Final = (400, 400)
@@ -89,7 +90,7 @@ def evaluate(scenes: int = SCENES, names: Sequence[str] = (), sheets: Path | Non
     Args:
         scenes: in all; each recipe gets as many of them as the others.
         names: ready recipes; none are all.
-        sheets: a folder for a contact sheet a recipe, source and result side by side.
+        sheets: a folder for a contact sheet a recipe, source and result side by side, and the first few of all.
     """
     asked = list(names) or sorted(path.stem for path in recipes.RECIPES.glob("*.yaml"))
     count = max(1, scenes // len(asked))
@@ -99,6 +100,7 @@ def evaluate(scenes: int = SCENES, names: Sequence[str] = (), sheets: Path | Non
     figures: dict[str, Figure] = {}
     notes: list[str] = []
     paste_backs: list[Changed] = []
+    pairs: dict[str, list[Pair]] = {}
     with ProcessPoolExecutor(PROCESSES, get_context("spawn")) as pool:  # not forked: torch's threads do not survive it
         for number, name in enumerate(asked):
             own = [case for case in cases[number :: len(asked)] if _suits(name, case)][:count]
@@ -106,12 +108,17 @@ def evaluate(scenes: int = SCENES, names: Sequence[str] = (), sheets: Path | Non
             edited = list(chain.from_iterable(pool.map(partial(render, name), chunks)))
             figures |= measure(name, edited)
             notes += refusals(name, edited)
-            if sheets is not None:
-                contact_sheet(edited, sheets / f"{name}.png")
+            pairs[name] = as_pairs(name, edited)
             if name == "replace":
                 painted = (one for one in edited if one.row.get("variant_crops"))
                 paste_backs = compare((one.base, whole_as_painted(one.base, one.row), one.allow) for one in painted)
             _log.info("%s is measured", name)
+    if sheets is not None:
+        for name, shown in pairs.items():
+            write_pairs(shown, sheets / f"{name}.png", SHEET_COLUMNS)
+        write_pairs(
+            [pair for shown in pairs.values() for pair in shown[:SHEET_COLUMNS]], sheets / "all.png", SHEET_COLUMNS
+        )
     return Evaluation(figures, paste_backs, tuple(notes))
 
 
@@ -193,20 +200,9 @@ def refusals(name: str, edited: Sequence[Edited]) -> list[str]:
     return [f"{name}: {reasons.count(reason)} of {len(edited)} {reason}" for reason in sorted(set(reasons))]
 
 
-def contact_sheet(edited: Sequence[Edited], path: Path, side_px: int = 192, columns: int = 4) -> None:
-    """Source and result side by side, as they come; grey where nothing was delivered."""
-    rows = -(-len(edited) // columns)
-    sheet = Image.new("RGB", (columns * (2 * side_px + 12), rows * (side_px + 8)), (110, 110, 110))
-    for number, one in enumerate(edited):
-        x, y = number % columns * (2 * side_px + 12) + 4, number // columns * (side_px + 8) + 4
-        for shown in (one.case.held.scene.rgb, one.picture):
-            if shown is not None:
-                small = Image.fromarray(shown)
-                small.thumbnail((side_px, side_px))
-                sheet.paste(small, (x, y))
-            x += side_px + 2
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+def as_pairs(name: str, edited: Sequence[Edited]) -> list[Pair]:
+    """Source and result of each item, as they come."""
+    return [Pair(one.case.held.scene.rgb, one.picture, f"{name}: {one.case.thing.category}") for one in edited]
 
 
 def _suits(name: str, case: Case) -> bool:
