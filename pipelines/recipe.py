@@ -47,7 +47,15 @@ MODEL_SETS: dict[str, dict[str, dict[str, Any]]] = {
     "embedded": {
         "detect": {"checkpoint": "embedded:detector", "call_size": 4, "min_score": 0.38},
         "segment": {"checkpoint": "embedded:segmenter", "call_size": 4},
-        "find": {"checkpoint": "embedded:segmenter", "encoder": "embedded:encoder", "points_per_side": 16},
+        "find": {
+            "checkpoint": "embedded:segmenter",
+            "encoder": "embedded:encoder",
+            "points_per_side": 24,
+            "min_predicted_iou": 0.2,  # this small SAM is modest about masks that it cut from a point
+            "min_stability": 0.2,
+            "box_nms_iou": 0.85,
+            "box_rounds": 1,
+        },
         "mask": {"crop_px": 256},
         "paint": {"checkpoint": "embedded:painter", "call_size": 4, "sampler": "unipc", "steps": 8, "guidance": 3.0},
         "score": {"checkpoint": "embedded:encoder", "call_size": 8},
