@@ -25,6 +25,8 @@ from pipelines.tables import TABLES, is_table, parse
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp")
 GIVEN = ("given_image_bytes", "given_mask_bytes", "given_reference_bytes", "given_boxes_xyxy", "given_points")
+BESIDE = ("mask", "scene", "front")
+"""The settings of `catalogue` that name a column of one picture an item, beside the item's own."""
 MAX_LISTINGS = 50
 """Pictures in more folders of a bucket than this are looked up by one listing of what the folders have in common."""
 
@@ -193,7 +195,7 @@ def rows(recipe: Recipe, table: pa.Table, base_uri: str | None, versions: Mappin
         name: _texts(table, name) for name in table.column_names if not _holds_bytes(table.schema.field(name).type)
     }
     references = _references(table, settings.references, base_uri)
-    masks, scenes = (_uris(table, column, base_uri) for column in (settings.mask, settings.scene))
+    files = {name: _uris(table, getattr(settings, name), base_uri) for name in BESIDE}
     sources = _uris(table, settings.image, base_uri) if settings.image in texts else [None] * table.num_rows
     given = {name: _values(table, name if name in table.column_names else None) for name in GIVEN}
     for name in ("given_boxes_xyxy", "given_points"):
@@ -211,10 +213,8 @@ def rows(recipe: Recipe, table: pa.Table, base_uri: str | None, versions: Mappin
             "seed_basis": columns[recipe.paint.seed_by] if recipe.paint.seed_by else None,
             "source_uri": sources[number],
             "source_version": known.get(sources[number] or ""),
-            "mask_uri": masks[number],
-            "mask_version": known.get(masks[number] or ""),
-            "scene_uri": scenes[number],
-            "scene_version": known.get(scenes[number] or ""),
+            **{f"{name}_uri": uris[number] for name, uris in files.items()},
+            **{f"{name}_version": known.get(uris[number] or "") for name, uris in files.items()},
             **{name: values[number] for name, values in given.items()},
         }
         if references[number]:
@@ -239,9 +239,7 @@ def _templates(recipe: Recipe, table: pa.Table) -> list[list[_Template]]:
     if "given_image_bytes" not in table.column_names:
         _need_column(table, "catalogue.image", settings.image)
     for setting, named in [
-        ("catalogue.mask", settings.mask),
-        ("catalogue.references", settings.references),
-        ("catalogue.scene", settings.scene),
+        *((f"catalogue.{name}", getattr(settings, name)) for name in (*BESIDE, "references")),
         ("paint.seed_by", recipe.paint.seed_by),
     ]:
         if named is not None:
@@ -422,7 +420,8 @@ def _named_uris(recipe: Recipe, table: pa.Table, base_uri: str | None) -> set[st
     settings = recipe.catalogue
     _templates(recipe, table)
     image = settings.image if settings.image in table.column_names else None
-    named = {uri for column in (image, settings.mask, settings.scene) for uri in _uris(table, column, base_uri)}
+    columns = (image, *(getattr(settings, name) for name in BESIDE))
+    named = {uri for column in columns for uri in _uris(table, column, base_uri)}
     named |= {uri for uris in _references(table, settings.references, base_uri) for uri in uris}
     return {uri for uri in named if uri is not None}
 

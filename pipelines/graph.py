@@ -41,7 +41,12 @@ STARTS = ("detect", "find", "mask", "score", "judge")
 """The nodes at which an item can be taken up again from what the last manifest holds."""
 STEPLESS_LAST = ("score", "judge", "deliver")
 """What comes once, behind the last step."""
-ONLY_FOR = {"insert": "reference_bytes", "place": "scene_bytes", "recolour": "paint_colour"}
+ONLY_FOR = {
+    "reference_bytes": "insert",
+    "scene_bytes": "place",
+    "front_mask_rle": "place",
+    "paint_colour": "recolour",
+}
 """What `mask` reads for one task alone."""
 
 
@@ -81,7 +86,7 @@ class Node:
 
     def fingerprint(self) -> str:
         """What the node does to any item: settings, weights' hash and the stage's pixels_version, as canonical JSON."""
-        weights = [weights_hash(checkpoint) for checkpoint in self.settings.weights()]
+        weights = [weights_hash(checkpoint) for checkpoint in self.settings.weights().values()]
         return json.dumps(
             [self.name, self.stage.pixels_version, self.settings.model_dump(mode="json"), weights], sort_keys=True
         )
@@ -203,7 +208,7 @@ def _step(recipe: Recipe, number: int, hands_on: bool) -> list[Node]:
         ("compose", Compose, recipe.compose),
         ("hand_on", HandOn, recipe.deliver if hands_on else None),
     ]
-    leaves = frozenset(column for task, column in ONLY_FOR.items() if task != recipe.paint.task)
+    leaves = frozenset(column for column, task in ONLY_FOR.items() if task != recipe.paint.task)
     return [
         Node(in_step(name, number), stage, section, step=number, leaves=leaves if stage is Mask else frozenset())
         for name, stage, section in chained

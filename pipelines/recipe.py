@@ -32,6 +32,7 @@ from pipelines.settings import (
     FindSettings,
     JudgeSettings,
     MaskSettings,
+    ModelSettings,
     PaintSettings,
     PromptSettings,
     ReadSettings,
@@ -176,18 +177,21 @@ class Recipe(Settings):
             raise ValueError(f"the task {task!r} leaves nothing to chance; set `paint.variants` to 1")
         return self
 
-    def checkpoints(self) -> dict[str, Checkpoint]:
-        """The checkpoint of every node that has one, in the graph's order.
+    def loads(self) -> Iterator[tuple[str, str, Checkpoint]]:
+        """Every checkpoint in the graph's order: where, as which kind of network, and which.
 
-        What a node loads besides stands behind it as `paint+1`: a LoRA, SAM beside the encoder.
+        Where is the node, and behind it the kind if that is not the node's own: `paint+lora1`, `score+segmenter`.
         """
-        return {
-            (in_step(name, number) if name in STEP_SECTIONS else name) + (f"+{place}" if place else ""): one
-            for number, step in enumerate(self.chain(), start=1)
-            for name in type(step).model_fields
-            if isinstance(section := getattr(step, name), Settings)
-            for place, one in enumerate(section.weights())
-        }
+        for number, step in enumerate(self.chain(), start=1):
+            for name in type(step).model_fields:
+                if isinstance(section := getattr(step, name), ModelSettings):
+                    node = in_step(name, number) if name in STEP_SECTIONS else name
+                    for role, one in section.weights().items():
+                        yield node if role == section.role else f"{node}+{role}", role.rstrip(string.digits), one
+
+    def checkpoints(self) -> dict[str, Checkpoint]:
+        """Every checkpoint by where it is loaded, as `loads` says."""
+        return {where: one for where, _, one in self.loads()}
 
     def uses_embedded(self) -> bool:
         """Whether any model knows the sample world alone."""
@@ -225,8 +229,6 @@ def _filled_in(given: Mapping[str, Any]) -> dict[str, Any]:
         return _with_steps(given)
     task = _task_of(given)
     filled = dict(given)
-    if filled.get("find") == {"by": "boxes"}:
-        del filled["find"]
     finds = () if task in FINDS_NOTHING else ("find",) if filled.get("find") else ("detect", "segment")
     for section in (*FINDING, "mask", "paint", "score"):
         said = filled.get(section, {})
@@ -261,9 +263,13 @@ def _with_steps(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _for_step(common: Mapping[str, Any], step: Mapping[str, Any]) -> Mapping[str, Any]:
     """The recipe's own sections, without those about finding where a step finds nothing, or in another way."""
-    found_otherwise = ("find",) if "detect" in step or "segment" in step else ("detect", "segment")
-    looks = _task_of(_merged(common, step)) not in FINDS_NOTHING
-    without = found_otherwise if looks and any(name in step for name in FINDING) else () if looks else FINDING
+    without: tuple[str, ...] = ()
+    if _task_of(_merged(common, step)) in FINDS_NOTHING:
+        without = FINDING
+    elif "detect" in step or "segment" in step:
+        without = ("find",)
+    elif "find" in step:
+        without = ("detect", "segment")
     return {name: value for name, value in common.items() if name not in without}
 
 

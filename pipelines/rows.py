@@ -53,6 +53,8 @@ CATALOGUE_COLUMNS: dict[str, pa.DataType] = {
     "reference_versions": STRINGS,
     "scene_uri": pa.string(),
     "scene_version": pa.string(),
+    "front_uri": pa.string(),
+    "front_version": pa.string(),
     "given_boxes_xyxy": BOXES,
     "given_points": POINTS,
     "given_image_bytes": pa.large_binary(),
@@ -96,6 +98,7 @@ FETCHED: dict[str, tuple[str, ...]] = {
     "given_mask_rle": ("mask_uri", "mask_version"),
     "reference_bytes": ("reference_uris", "reference_versions"),
     "scene_bytes": ("scene_uri", "scene_version"),
+    "front_mask_rle": ("front_uri", "front_version"),
 }
 """What `read` fetches counts, in a node's key, as URI and version at the nodes that read it."""
 
@@ -163,6 +166,11 @@ REASONS: dict[str, Reason] = {
     "reference_unreadable": _permanent("A reference file cannot be read as a picture.", "Replace the reference."),
     "scene_missing": _transient("The scene's picture is not there.", "Put it back or mend the table's cell."),
     "scene_unreadable": _permanent("The scene's file cannot be read as a picture.", "Replace the scene."),
+    "front_missing": _transient("The mask of what lies before the product is not there.", "Put it back."),
+    "front_unreadable": _permanent("The mask of what lies before the product cannot be read.", "Replace it."),
+    "front_size_differs": _permanent(
+        "The mask of what lies before the product has another size than the scene.", "Save it at the scene's size."
+    ),
     "reference_needed": _permanent("There is no reference picture to insert.", "Name one in the table."),
     "crop_missing": _transient("A stored crop has expired.", "Nothing: the next run paints it again."),
     # a stage broke

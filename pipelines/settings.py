@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -28,9 +28,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def weights(self) -> tuple[Checkpoint, ...]:
-        """The checkpoints that these settings load."""
-        return ()
+    def weights(self) -> dict[str, Checkpoint]:
+        """The checkpoints that these settings load, by what they are loaded as."""
+        return {}
 
 
 class Checkpoint(Settings):
@@ -76,6 +76,7 @@ AnyCheckpoint = Annotated[Checkpoint, BeforeValidator(_checkpoint, json_schema_i
 class ModelSettings(Settings):
     """What every stage with a network has: which weights, and how it is called (both are in the node's key)."""
 
+    role: ClassVar[str]
     checkpoint: AnyCheckpoint = Field(description="The weights; filled in from `models` where that names a set.")
     call_size: int = Field(4, ge=1, le=64, description="Samples a network call; the last call is padded to it.")
     threads: int = Field(
@@ -86,9 +87,9 @@ class ModelSettings(Settings):
         "makes more pictures than several in one; more only shorten a single request.",
     )
 
-    def weights(self) -> tuple[Checkpoint, ...]:
-        """The checkpoint."""
-        return (self.checkpoint,)
+    def weights(self) -> dict[str, Checkpoint]:
+        """The checkpoint, as the network of this section's `role`."""
+        return {self.role: self.checkpoint}
 
 
 class CatalogueSettings(Settings):
@@ -101,6 +102,9 @@ class CatalogueSettings(Settings):
     )
     references: str | None = Field(None, description="Column with reference pictures: a list, or one path.")
     scene: str | None = Field(None, description="Column with the picture that a product is placed in; for `place`.")
+    front: str | None = Field(
+        None, description="Column with a mask of the scene: white lies before the product, such as an arm; for `place`."
+    )
 
 
 class PromptSettings(Settings):
@@ -131,6 +135,7 @@ class ReadSettings(Settings):
 class DetectSettings(ModelSettings):
     """Which boxes count as found."""
 
+    role = "detector"
     min_score: float = Field(0.35, ge=0, le=1, description="Boxes below this confidence are dropped.")
     nms_iou: float = Field(0.5, ge=0, le=1, description="Of two boxes that overlap more, the better one stays. IoU.")
     max_area: float = Field(
@@ -147,6 +152,7 @@ class DetectSettings(ModelSettings):
 class SegmentSettings(ModelSettings):
     """How a box becomes a mask."""
 
+    role = "segmenter"
     on: Literal["source", "canvas"] = Field(
         "source",
         description="Where a later step cuts: as `detect.on`, in the source, or in what the steps before made.",
@@ -159,6 +165,7 @@ class SegmentSettings(ModelSettings):
 class FindSettings(ModelSettings):
     """Finding among all that can be cut out, in the place of `detect` and `segment`. `checkpoint` is SAM's."""
 
+    role = "segmenter"
     encoder: AnyCheckpoint = Field(description="CLIP's weights.")
     call_size: int = Field(64, ge=1, le=1024, description="Points of SAM's grid a network call.")
     encoder_call_size: int = Field(8, ge=1, le=64, description="Candidates a network call of CLIP.")
@@ -202,9 +209,9 @@ class FindSettings(ModelSettings):
         0.7, ge=-1, le=1, description="Below it nothing is found by reference; depends on the encoder."
     )
 
-    def weights(self) -> tuple[Checkpoint, ...]:
+    def weights(self) -> dict[str, Checkpoint]:
         """SAM's and CLIP's."""
-        return self.checkpoint, self.encoder
+        return {**super().weights(), "encoder": self.encoder}
 
 
 class OnSource(Settings):
@@ -247,10 +254,19 @@ class InStudio(Settings):
     """The product cut out, on one colour, with its shadow; nothing is generated."""
 
     task: Literal["studio"] = "studio"
-    colour: str = Field(
-        "white", description="Of the ground: a name or `#rrggbb`; `transparent` delivers the cut-out, without a shadow."
+    show: Literal["product", "cut_out", "alpha", "mask"] = Field(
+        "product",
+        description="The product on its ground, or without one (a transparent PNG or WebP); its opacity as grey; or a "
+        "mask for editors: the product black, which is preserved, and white what is filled.",
+    )
+    colour: str = Field("white", description="Of the ground: a name or `#rrggbb`.")
+    frame: Literal["product", "source"] = Field(
+        "product",
+        description="Made to fit round the product by `fill`, `margin`, `aspect` and `side_px`; or the source's own, "
+        "so that alpha and mask lie over it.",
     )
     fill: float = Field(0.85, gt=0.05, le=1, description="The product's larger side by the frame's; Amazon asks 0.85.")
+    margin: float = Field(0.0, ge=0, lt=0.5, description="What stays free at every side. Share of the frame.")
     aspect: str = Field("1:1", pattern=r"^\d+:\d+$", description="Width to height of the picture.")
     shadow: float = Field(0.5, ge=0, le=1, description="Darkness of the contact shadow; 0 is none.")
     side_px: int | None = Field(
@@ -297,7 +313,11 @@ class MaskSettings(Settings):
     )
     keep_parts: int | None = Field(None, ge=1, description="Only so many of the largest loose parts stay.")
     shadow_margin: float = Field(
-        0.0, ge=0, le=0.5, description="Growth for a shadow that the new product casts. Share of the mask's diagonal."
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Growth below and beside the lower half, for a shadow that the new product casts. Share of the "
+        "mask's diagonal.",
     )
     band_px: int = Field(
         0,
@@ -344,6 +364,7 @@ class Lora(Settings):
 class PaintSettings(ModelSettings):
     """How a crop is repainted."""
 
+    role = "painter"
     task: Task = Field("replace", description="What happens to the product.")
     variants: int = Field(4, ge=1, le=64, description="Candidate pictures an item.")
     sampler: Literal["ddim", "euler", "euler_a", "heun", "dpm++_2m", "dpm++_2m_sde", "dpm++_3m_sde", "unipc", "lcm"] = (
@@ -370,11 +391,11 @@ class PaintSettings(ModelSettings):
     )
     seeds: tuple[int, ...] = Field((), description="The variants' seeds themselves, in place of derived ones.")
 
-    def weights(self) -> tuple[Checkpoint, ...]:
-        """The painter's checkpoint and those of its LoRAs, unless the task draws nothing."""
+    def weights(self) -> dict[str, Checkpoint]:
+        """The painter's, and those of its LoRAs as `lora1`, `lora2` ...; none where the task draws nothing."""
         if self.task in DRAWS_NOTHING:
-            return ()
-        return (*super().weights(), *(one.checkpoint for one in self.lora))
+            return {}
+        return {**super().weights(), **{f"lora{number}": one.checkpoint for number, one in enumerate(self.lora, 1)}}
 
     @model_validator(mode="after")
     def _a_seed_a_variant(self) -> PaintSettings:
@@ -410,6 +431,7 @@ class ComposeSettings(Settings):
 class ScoreSettings(ModelSettings):
     """Which encoder measures likeness; raw numbers only."""
 
+    role = "encoder"
     likeness: bool = Field(
         True, description="Compare what was painted with prompt and references; off where it is not the product."
     )
@@ -419,9 +441,12 @@ class ScoreSettings(ModelSettings):
         "`background` they are `segment`'s; null: not measured.",
     )
 
-    def weights(self) -> tuple[Checkpoint, ...]:
-        """The encoder's, and SAM's where growth is measured."""
-        return (*super().weights(), *([self.segmenter] if self.segmenter else []))
+    def weights(self) -> dict[str, Checkpoint]:
+        """The encoder's where likeness is measured, SAM's as `segmenter` where growth is."""
+        return {
+            **(super().weights() if self.likeness else {}),
+            **({"segmenter": self.segmenter} if self.segmenter else {}),
+        }
 
 
 class JudgeSettings(Settings):

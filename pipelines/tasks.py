@@ -6,7 +6,7 @@ The geometry itself is in `pixels.layouts`; here settings meet it, one function 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -18,12 +18,11 @@ from pipelines.pixels import layouts
 from pipelines.pixels.cutouts import Cutout, core
 from pipelines.pixels.fills import filled
 from pipelines.pixels.layouts import Layout
-from pipelines.pixels.masks import diagonal_px, grow, shrink
+from pipelines.pixels.masks import diagonal_px, grow, shrink, with_shadow_margin
 from pipelines.pixels.recolour import colour_of, recoloured
 from pipelines.settings import InScene, InStudio, MaskSettings, OnBackground, OnLargerCanvas, OnSource
 
 Mask = NDArray[np.bool_]
-TRANSPARENT = "transparent"
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +31,7 @@ class Given:
 
     products: masks (H, W), none of them empty; none at all for a task on the whole picture. exact: the masks are a
     user's own, and allow what they say without growth. colour: the new one, by name or `#rrggbb`. scene: the picture to
-    place in. reference: the product to insert, cut out.
+    place in. front: (H, W) of the scene, what lies before the product. reference: the product to insert, cut out.
     """
 
     source: RGB
@@ -40,6 +39,7 @@ class Given:
     exact: bool = False
     colour: str | None = None
     scene: RGB | None = None
+    front: Mask | None = None
     reference: Cutout | None = None
 
 
@@ -136,14 +136,27 @@ def _on_larger_canvas(asked: OnLargerCanvas, given: Given) -> Work:
 
 def _in_studio(asked: InStudio, given: Given, matting: Matting) -> Work:
     cutout = _cutout(given, matting)
-    framed = partial(layouts.in_studio, fill=asked.fill, aspect=_ratio(asked.aspect), side_px=asked.side_px)
-    if asked.colour != TRANSPARENT:
+    framed = (
+        layouts.in_own_frame
+        if asked.frame == "source"
+        else partial(
+            layouts.in_studio,
+            fill=asked.fill,
+            margin=asked.margin,
+            aspect=_ratio(asked.aspect),
+            side_px=asked.side_px,
+        )
+    )
+    if asked.show == "product":
         return Work(framed(cutout, colour_rgb=_colour(asked.colour), shadow_opacity=asked.shadow))
-    # The colours as they are unmixed, and the transparency as if it were a picture, in the same frame.
+    # The transparency as if it were a picture, and the colours as they are unmixed, in the same frame.
     seen = np.where(cutout.alpha > 0, np.uint8(255), np.uint8(0))
-    grey = np.repeat(cutout.alpha[..., None], 3, axis=2)
-    alpha = framed(Cutout(grey, seen), colour_rgb=(0, 0, 0), shadow_opacity=0).base[..., 0]
-    return Work(framed(Cutout(cutout.rgb, seen), colour_rgb=(0, 0, 0), shadow_opacity=0), alpha=alpha)
+    bare = partial(framed, colour_rgb=(0, 0, 0), shadow_opacity=0)
+    opacity = bare(Cutout(np.repeat(cutout.alpha[..., None], 3, axis=2), seen))
+    if asked.show == "cut_out":
+        return Work(bare(Cutout(cutout.rgb, seen)), alpha=opacity.base[..., 0])
+    grey = opacity.base if asked.show == "alpha" else 255 - opacity.base
+    return Work(replace(opacity, base=grey, canvas=grey, kept=np.zeros_like(opacity.kept)))
 
 
 def _in_scene(asked: InScene, given: Given, matting: Matting) -> Work:
@@ -155,11 +168,15 @@ def _in_scene(asked: InScene, given: Given, matting: Matting) -> Work:
         centre_xy=asked.centre_xy,
         height=asked.height,
         rotation_deg=asked.rotation_deg,
+        in_front=given.front,
         shadow_opacity=asked.shadow,
         seam_px=asked.seam_px,
     )
     if not layout.allow.any():
-        raise CannotBeLaidOut("outside_the_scene", f"centre {asked.centre_xy}, height {asked.height} of the scene's")
+        where = f"centre {asked.centre_xy}, height {asked.height} of the scene's"
+        raise CannotBeLaidOut(
+            "outside_the_scene", where + (", behind what lies in front" if given.front is not None else "")
+        )
     return _one_region(layout)
 
 
@@ -171,7 +188,7 @@ def _cutout(given: Given, matting: Matting) -> Cutout:
 
 
 def _grown(settings: MaskSettings, product: Mask) -> Mask:
-    return grow(product, round((settings.grow + settings.shadow_margin) * diagonal_px(product)))
+    return with_shadow_margin(grow(product, round(settings.grow * diagonal_px(product))), settings.shadow_margin)
 
 
 def _band(mask: Mask, width_px: int) -> Mask:

@@ -36,7 +36,9 @@ class Item(Schema):
 class Scores(Schema):
     """Raw figures; those of the variant's worst region."""
 
-    text_similarity: float = Field(description="Cosine of prompt and product, -1 to 1.")
+    text_similarity: float | None = Field(
+        description="Cosine of prompt and product, -1 to 1; null without a prompt, or unmeasured."
+    )
     reference_similarity: float | None = Field(description="Cosine with the nearest reference; null without.")
     ring_error: float | None = Field(description="Mean difference around the mask, 0 to 255.")
     expansion: float | None = Field(None, description="Growth of a kept product, as a share of it; null if unmeasured.")

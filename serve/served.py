@@ -9,7 +9,6 @@ from pipelines import recipe as recipes
 from pipelines.errors import ConfigError
 from pipelines.models.loading import weights_hash
 from pipelines.recipe import Recipe
-from pipelines.rows import plain
 from pipelines.settings import Checkpoint
 from serve.errors import Refused
 from serve.schemas import Weights
@@ -40,23 +39,20 @@ class Served:
         raise Refused(422, "unknown_recipe", f"there is no recipe {name!r} here", hint)
 
     def check_weights(self, recipe: Recipe) -> None:
-        """Let a recipe use only weights that one of the server's own recipes uses at the same node.
+        """Let a recipe use only weights that one of the server's own recipes loads, as the same kind of network.
 
         Raises:
             Refused: it names others, which would have to be loaded first, from wherever it says.
         """
-        for node, checkpoint in recipe.checkpoints().items():
-            known = [
-                one for ready in self.recipes for at, one in ready.checkpoints().items() if _kind(at) == _kind(node)
-            ]
-            if checkpoint not in known:
-                uris = ", ".join(dict.fromkeys(repr(one.uri) for one in known))
+        served = [(role, one) for ready in self.recipes for _, role, one in ready.loads()]
+        for node, role, checkpoint in recipe.loads():
+            if (role, checkpoint) not in served:
+                uris = ", ".join(dict.fromkeys(repr(one.uri) for of_role, one in served if of_role == role))
                 raise Refused(
                     422,
                     "checkpoint_not_served",
-                    f"`{_kind(node)}` asks for {checkpoint.uri!r}, which this server does not have loaded",
-                    f"Here `{_kind(node)}` runs on {uris or 'nothing'}; start a server with a recipe that names the "
-                    "weights you want.",
+                    f"`{node}` asks for {checkpoint.uri!r}, which this server does not have loaded as {role}",
+                    f"Here are {uris or 'none'}; start a server with a recipe that names the weights you want.",
                 )
 
     def limits(self, recipe: Recipe) -> dict[str, int]:
@@ -73,11 +69,6 @@ class Served:
         used = {pair: None for recipe in only or self.recipes for pair in recipe.checkpoints().items()}
         hashes = dict(self.hashes)
         return [Weights(node=node, uri=one.uri, revision=one.revision, sha256=hashes[one]) for node, one in used]
-
-
-def _kind(node: str) -> str:
-    """The node whose weights these are, whatever their step and place."""
-    return plain(node.partition("+")[0])
 
 
 def offer(names: Sequence[str]) -> Served:

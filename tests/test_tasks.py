@@ -44,13 +44,22 @@ OF_TASK = {
 
 
 def made(
-    tmp_path, task, picture=None, given_mask=None, given_points=None, alpha=None, reference="reference.png", **sections
+    tmp_path,
+    task,
+    picture=None,
+    given_mask=None,
+    given_points=None,
+    alpha=None,
+    reference="reference.png",
+    columns=None,
+    **sections,
 ):
     """The finished row of one item."""
     rgb = a_picture(3, (120, 90)) if picture is None else picture
     (tmp_path / "scene.png").write_bytes(encode(a_picture(8, (150, 110)), "png"))
     (tmp_path / "reference.png").write_bytes(encode(a_picture(9, (64, 64)), "png"))
     columns = {
+        **(columns or {}),
         "sku": ["a"],
         "category": ["mug"],
         "colour": ["red"],
@@ -292,7 +301,7 @@ def test_transparent_studio_delivers_the_cut_out_with_its_own_colours(tmp_path):
     source = a_picture(3, (120, 90))
     product = (source != source[0, 0]).any(2)
 
-    row = made(tmp_path, "studio", mask={"layout": {"colour": "transparent"}})
+    row = made(tmp_path, "studio", mask={"layout": {"show": "cut_out"}})
 
     cutout = decode(row["image_files"][0])
     assert cutout.alpha is not None
@@ -300,6 +309,54 @@ def test_transparent_studio_delivers_the_cut_out_with_its_own_colours(tmp_path):
     np.testing.assert_array_equal(
         np.unique(cutout.rgb[cutout.alpha == 255], axis=0), np.unique(source[product], axis=0)
     )
+
+
+def test_alpha_and_mask_lie_over_the_source(tmp_path):
+    source = a_picture(3, (120, 90))
+    product = (source != source[0, 0]).any(2)
+
+    alpha, mask = (
+        delivered(made(tmp_path, "studio", mask={"layout": {"show": show, "frame": "source"}}))
+        for show in ("alpha", "mask")
+    )
+
+    assert alpha.shape == source.shape
+    assert ((alpha[..., 0] >= 128) == product).mean() > 0.98
+    np.testing.assert_array_equal(mask, 255 - alpha)  # black is preserved, white is filled
+
+
+def test_what_lies_before_the_product_in_the_scene_hides_it(tmp_path):
+    front = np.zeros((110, 150, 3), np.uint8)
+    front[:, :75] = 255
+    (tmp_path / "front.png").write_bytes(encode(front, "png"))
+    scene = a_picture(8, (150, 110))
+
+    row = made(tmp_path, "place", catalogue={"scene": "scene", "front": "front"}, columns={"front": ["front.png"]})
+
+    allow = from_rle(row["allow_mask_rle"])
+    assert not allow[:, :75].any()
+    assert allow[:, 75:].any()
+    np.testing.assert_array_equal(delivered(row)[:, :75], scene[:, :75])
+
+
+@pytest.mark.parametrize(("file", "reason"), [(None, "front_missing"), ((9, 9), "front_size_differs")])
+def test_bad_mask_of_what_lies_before_the_product_is_a_failed_row(tmp_path, file, reason):
+    if file:
+        (tmp_path / "front.png").write_bytes(encode(np.zeros((*file, 3), np.uint8), "png"))
+
+    row = made(tmp_path, "place", catalogue={"scene": "scene", "front": "front"}, columns={"front": ["front.png"]})
+
+    assert (row["status"], row["reason"]) == ("failed", reason)
+
+
+def test_only_the_largest_parts_stay_where_that_is_asked(tmp_path):
+    source = a_picture(3, (120, 90))
+    source[70:80, 100:110] = (9, 9, 9)
+
+    both, one = (made(tmp_path, "replace", picture=source, mask=mask) for mask in ({}, {"keep_parts": 1}))
+
+    assert from_rle(both["allow_mask_rle"])[70:80, 100:110].all()
+    assert not from_rle(one["allow_mask_rle"])[70:80, 100:110].any()
 
 
 @pytest.mark.parametrize(("strength", "fill"), [(0.6, "blur"), (1.0, "original")])

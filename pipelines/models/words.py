@@ -16,12 +16,12 @@ from pipelines.settings import Checkpoint
 def warnings(recipe: Recipe, find: Iterable[str], paint: Iterable[str]) -> tuple[str, ...]:
     """One sentence that names the words of some prompts which the recipe's embedded models do not know, or none.
 
-    `find` goes to the detector, `paint` to the painter and the encoder.
+    `find` goes to what looks for the product, `paint` to the painter and the encoder.
     """
-    asked = [(recipe.detect, set(find)), (recipe.paint, set(paint)), (recipe.score, set(paint))]
+    asked = [(recipe.detect or recipe.find, set(find)), (recipe.paint, set(paint)), (recipe.score, set(paint))]
     words: set[str] = set()
     for settings, texts in asked:
-        for checkpoint in settings.weights() if settings else ():
+        for checkpoint in settings.weights().values() if settings else ():
             if checkpoint.is_embedded:
                 words.update(unknown_words(checkpoint, texts))
     named = ", ".join(sorted(map(repr, words)))

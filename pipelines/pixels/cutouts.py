@@ -109,11 +109,6 @@ def on_colour(cutout: Cutout, rgb: tuple[int, int, int]) -> Rgb:
     return np.asarray((mixed + 127) // 255, np.uint8)
 
 
-def mask_picture(cutout: Cutout) -> Rgb:
-    """The mask as users of editors expect it (H, W, 3): black is preserved (the product), white is filled anew."""
-    return np.repeat(255 - cutout.alpha[..., None], 3, axis=2)
-
-
 def to_png(cutout: Cutout) -> bytes:
     """The cut-out as a PNG file with transparency; `from_png` gives back the same pixels."""
     return encode(cutout.rgb, "png", alpha=cutout.alpha)

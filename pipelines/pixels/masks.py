@@ -160,6 +160,21 @@ def shrink(mask: Mask, radius_px: int) -> Mask:
     return shrunk
 
 
+def depth(mask: Mask, band_px: int) -> NDArray[np.float32]:
+    """How deep each pixel lies in the mask, as a share of a band along its edge.
+
+    Args:
+        mask: (H, W) bool; the border of the picture is no edge.
+        band_px: the band's width, above 0.
+
+    Returns:
+        (H, W): 0 outside, rising evenly through the band, 1 from its inner side on; 1 everywhere in a full mask.
+    """
+    if mask.all():  # without a False pixel there is no distance to one
+        return np.ones(mask.shape, np.float32)
+    return np.asarray(np.minimum(ndimage.distance_transform_edt(mask) / band_px, 1.0), np.float32)
+
+
 def closed(mask: Mask, radius_px: int) -> Mask:
     """Close gaps and cracks up to twice `radius_px` wide, and nothing else: growth, then as much shrinkage.
 
@@ -174,11 +189,6 @@ def closed(mask: Mask, radius_px: int) -> Mask:
         ValueError: the radius is negative.
     """
     return shrink(grow(mask, radius_px), radius_px)
-
-
-def inverted(mask: Mask) -> Mask:
-    """All but the mask: from the product that is kept to the background that is repainted, and back."""
-    return ~mask
 
 
 def largest_parts(mask: Mask, count: int) -> Mask:

@@ -24,7 +24,7 @@ class Detect:
     with given boxes has those, at a score of 1; one with a given mask or given points passes by.
     """
 
-    pixels_version = 1
+    pixels_version = 2
     reads = {
         "image_bytes": pa.large_binary(),
         "given_mask_rle": RLE,

@@ -14,11 +14,12 @@ from pipelines.settings import JudgeSettings
 class Judge:
     """Mark each variant as kept or say why not: thresholds first, then the best `keep_best` of those that pass.
 
-    Variants rank by text similarity plus, where there is one, reference similarity. Pure and cheap, so thresholds are
-    cut again from stored scores. A score that is null cannot fall below a threshold.
+    Variants rank by text similarity plus, where there is one, reference similarity; of equals, as where likeness is not
+    measured, by the smaller ring error. Pure and cheap, so thresholds are cut again from stored scores. A score that is
+    null cannot fall below a threshold.
     """
 
-    pixels_version = 1
+    pixels_version = 2
     reads = {"variant_scores": pa.list_(VARIANT_SCORES)}
     adds = {"variant_kept": pa.list_(pa.bool_()), "variant_reasons": STRINGS}
 
@@ -32,7 +33,7 @@ class Judge:
     def _judge(self, scores: Sequence[Mapping[str, Any]]) -> Update:
         reasons = [self._refusal(score) for score in scores]
         passed = [index for index, reason in enumerate(reasons) if reason is None]
-        passed.sort(key=lambda index: -_rank(scores[index]))  # stable: of equals the first variant wins
+        passed.sort(key=lambda index: _rank(scores[index]))  # stable: of equals the first variant wins
         for index in passed[self.settings.keep_best :]:
             reasons[index] = "not_among_best"
         return {"variant_kept": [reason is None for reason in reasons], "variant_reasons": reasons}
@@ -51,5 +52,6 @@ class Judge:
         return None
 
 
-def _rank(score: Mapping[str, Any]) -> float:
-    return float(score["text_similarity"] or 0.0) + float(score["reference_similarity"] or 0.0)
+def _rank(score: Mapping[str, Any]) -> tuple[float, float]:
+    """The best is the smallest."""
+    return -(score["text_similarity"] or 0.0) - (score["reference_similarity"] or 0.0), score["ring_error"] or 0.0

@@ -44,6 +44,7 @@ class Mask:
         "given_mask_rle": RLE,
         "reference_bytes": pa.list_(pa.large_binary()),
         "scene_bytes": pa.large_binary(),
+        "front_mask_rle": RLE,
         "paint_colour": pa.string(),
     }
     may_read = {
@@ -81,15 +82,16 @@ class Mask:
             return {"reason": "empty_mask"}
         if finds and (found := np.logical_or.reduce(products)).mean() > self.settings.max_area:
             return {"reason": "mask_covers_everything", "allow_mask_rle": to_rle(found)}
+        given = self._given(row, products)
         try:
-            return self._update(row, work(self.settings, _given(row, products), self.matting))
+            return self._update(row, given, work(self.settings, given, self.matting))
         except CannotBeLaidOut as error:
             return ItemError(error.reason, str(error))
 
-    def _update(self, row: Row, found: Work) -> Update:
+    def _update(self, row: Row, given: Given, found: Work) -> Update:
         layout, side_px = found.layout, self.settings.crop_px
         regions = [context_region(leak, side_px) for leak in found.leaks]
-        moved = layout.base is not decode(_current(row)).rgb
+        moved = layout.base is not given.source
         base = encode(layout.base, "png", alpha=found.alpha, icc_profile=_profile(row)) if moved else None
         start = found.start
         return {
@@ -104,6 +106,19 @@ class Mask:
             "region_rgb": [cut(layout.canvas, region, side_px).tobytes() for region in regions],
             "region_start": None if start is None else [cut(start, region, side_px).tobytes() for region in regions],
         }
+
+    def _given(self, row: Row, products: Sequence[Bool]) -> Given:
+        task = self.settings.layout.task
+        placed = task == "place" and row["scene_bytes"] is not None
+        return Given(
+            source=decode(_current(row)).rgb,
+            products=products,
+            exact=row["given_mask_rle"] is not None,
+            colour=row["paint_colour"],
+            scene=decode(row["scene_bytes"]).rgb if placed else None,
+            front=from_rle(row["front_mask_rle"]) if placed and row["front_mask_rle"] else None,
+            reference=_reference(row) if task == "insert" else None,
+        )
 
     # --- which pixels are the product's
 
@@ -139,17 +154,6 @@ class Mask:
 
     def _px(self, share: float, mask: Bool) -> int:
         return round(share * diagonal_px(mask))
-
-
-def _given(row: Row, products: Sequence[Bool]) -> Given:
-    return Given(
-        source=decode(_current(row)).rgb,
-        products=products,
-        exact=row["given_mask_rle"] is not None,
-        colour=row["paint_colour"],
-        scene=None if row["scene_bytes"] is None else decode(row["scene_bytes"]).rgb,
-        reference=_reference(row),
-    )
 
 
 def _current(row: Row) -> bytes:

@@ -9,7 +9,7 @@ import pyarrow as pa
 from pipelines.models import RGB, Painter, Painting
 from pipelines.models.loading import load_painter
 from pipelines.pixels.crops import cut_mask, from_raw
-from pipelines.pixels.masks import from_rle
+from pipelines.pixels.masks import depth, from_rle
 from pipelines.pixels.seeds import region_seed, seeds_for
 from pipelines.rows import CROPS, RLE, STRINGS, ItemError, Row, Update
 from pipelines.settings import DRAWS_NOTHING, PaintSettings
@@ -21,7 +21,7 @@ class Paint:
 
     Adds V seeds and V*R crops, raw uint8 (S, S, 3), variant-major. The crop is the model's own: pasting comes later.
     A variant's noise depends on its seed alone (DESIGN 6), never on batch mates: all rows' (variant, region) pairs are
-    packed into calls of one shape.
+    packed into calls of one shape. With `soft_denoise_px` a region's mask is repainted less and less towards its edge.
     """
 
     pixels_version = 1
@@ -45,7 +45,7 @@ class Paint:
     def __call__(self, rows: Sequence[Row]) -> list[Update | ItemError]:
         """Paint every row's variants and regions in one go."""
         seeds = [self._seeds(row) for row in rows]
-        paintings = [list(_paintings(row, row_seeds)) for row, row_seeds in zip(rows, seeds, strict=True)]
+        paintings = [list(self._paintings(row, row_seeds)) for row, row_seeds in zip(rows, seeds, strict=True)]
         crops = iter(self.painter([painting for of_row in paintings for painting in of_row]))
         return [
             {"variant_seeds": row_seeds, "variant_crops": [next(crops).tobytes() for _ in of_row]}
@@ -58,17 +58,19 @@ class Paint:
         basis = row["seed_basis"] or row["source_sha256"]
         return seeds_for(basis, self.settings.seed, len(row["paint_prompts"]))
 
-
-def _paintings(row: Row, seeds: list[int]) -> Iterator[Painting]:
-    repaint = from_rle(row["repaint_mask_rle"])
-    starts = row["region_start"] or [None] * len(row["region_rgb"])
-    regions = []
-    for raw, region, start in zip(row["region_rgb"], row["regions_xyxy"], starts, strict=True):
-        rgb = from_raw(raw)
-        regions.append((rgb, cut_mask(repaint, tuple(region), len(rgb)), None if start is None else from_raw(start)))
-    for prompt, seed in zip(row["paint_prompts"], seeds, strict=True):
-        for index, (rgb, mask, start) in enumerate(regions):
-            yield Painting(rgb, mask, prompt, row["negative_prompt"], region_seed(seed, index), start=start)
+    def _paintings(self, row: Row, seeds: list[int]) -> Iterator[Painting]:
+        repaint = from_rle(row["repaint_mask_rle"])
+        starts = row["region_start"] or [None] * len(row["region_rgb"])
+        band_px = self.settings.soft_denoise_px
+        regions = []
+        for raw, region, start in zip(row["region_rgb"], row["regions_xyxy"], starts, strict=True):
+            rgb = from_raw(raw)
+            mask = cut_mask(repaint, tuple(region), len(rgb))
+            softness = depth(mask, band_px) if band_px else None
+            regions.append((rgb, mask, None if start is None else from_raw(start), softness))
+        for prompt, seed in zip(row["paint_prompts"], seeds, strict=True):
+            for index, (rgb, mask, start, softness) in enumerate(regions):
+                yield Painting(rgb, mask, prompt, row["negative_prompt"], region_seed(seed, index), start, softness)
 
 
 def _nothing(paintings: Sequence[Painting]) -> list[RGB]:

@@ -22,9 +22,9 @@ class Read:
     """Fetch or take the encoded picture, check it, and bring along mask, references and stored crops.
 
     Adds the encoded bytes as they are, their sha256 (hex), and the upright size in pixels; a given mask as RLE at that
-    size (null without one); references as encoded bytes (empty without any) and the scene (null without one); and, for
-    a row that starts at score or judge, its stored crops. Every object is read at its planned version; bytes and
-    pixels are bounded before decoding.
+    size (null without one); references as encoded bytes (empty without any), the scene (null without one) and, at the
+    scene's size, what lies before the product in it; and, for a row that starts at score or judge, its stored crops.
+    Every object is read at its planned version; bytes and pixels are bounded before decoding.
     """
 
     pixels_version = 1
@@ -37,6 +37,8 @@ class Read:
         "reference_versions": STRINGS,
         "scene_uri": pa.string(),
         "scene_version": pa.string(),
+        "front_uri": pa.string(),
+        "front_version": pa.string(),
         "given_image_bytes": pa.large_binary(),
         "given_mask_bytes": pa.large_binary(),
         "given_reference_bytes": pa.list_(pa.large_binary()),
@@ -49,6 +51,7 @@ class Read:
         "given_mask_rle": RLE,
         "reference_bytes": pa.list_(pa.large_binary()),
         "scene_bytes": pa.large_binary(),
+        "front_mask_rle": RLE,
         "finished_crops": CROPS,
     }
 
@@ -72,7 +75,7 @@ class Read:
                 "image_bytes": encoded,
                 "given_mask_rle": self._mask(row, picture.size_wh),
                 "reference_bytes": self._references(row),
-                "scene_bytes": self._scene(row),
+                **self._scene(row),
                 "finished_crops": self._stored_crops(row),
             }
         except ImageError as error:
@@ -98,10 +101,13 @@ class Read:
         if row.get("given_mask_bytes") is None and row["mask_uri"] is None:
             return None
         encoded = self._fetch(row.get("given_mask_bytes"), row["mask_uri"], row["mask_version"], "mask_missing")
-        picture = self._decode_beside(encoded, "mask_unreadable")
+        return self._mask_of(encoded, size_wh, "mask")
+
+    def _mask_of(self, encoded: bytes, size_wh: tuple[int, int], kind: str) -> dict[str, object]:
+        picture = self._decode_beside(encoded, f"{kind}_unreadable")
         if picture.size_wh != size_wh:
             sizes = [f"{width} x {height}" for width, height in (picture.size_wh, size_wh)]
-            raise ImageError("mask_size_differs", f"the mask has {sizes[0]} pixels, the picture {sizes[1]}")
+            raise ImageError(f"{kind}_size_differs", f"the mask has {sizes[0]} pixels, the picture {sizes[1]}")
         return to_rle(mask_from_picture(picture))
 
     def _references(self, row: Row) -> list[bytes]:
@@ -119,12 +125,15 @@ class Read:
             self._decode_beside(reference, "reference_unreadable")
         return encoded
 
-    def _scene(self, row: Row) -> bytes | None:
+    def _scene(self, row: Row) -> Update:
         if row["scene_uri"] is None:
-            return None
-        encoded = self._fetch(None, row["scene_uri"], row["scene_version"], "scene_missing")
-        self._decode_beside(encoded, "scene_unreadable")
-        return encoded
+            return {"scene_bytes": None, "front_mask_rle": None}
+        scene = self._fetch(None, row["scene_uri"], row["scene_version"], "scene_missing")
+        size_wh = self._decode_beside(scene, "scene_unreadable").size_wh
+        if row["front_uri"] is None:
+            return {"scene_bytes": scene, "front_mask_rle": None}
+        front = self._fetch(None, row["front_uri"], row["front_version"], "front_missing")
+        return {"scene_bytes": scene, "front_mask_rle": self._mask_of(front, size_wh, "front")}
 
     def _decode_beside(self, encoded: bytes, reason: str) -> Picture:
         try:

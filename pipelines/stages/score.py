@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,8 @@ from pipelines.settings import ScoreSettings, SegmentSettings
 from pipelines.stages.mask import REGIONS
 
 Element = TypeVar("Element")
+Likeness = list[tuple[float | None, float | None]]
+"""Of each variant, to its prompt and to the nearest reference."""
 ROOM = 0.15  # of a product's box, on each side: where it may have grown to
 
 
@@ -53,31 +55,27 @@ class Score:
         self, settings: ScoreSettings, encoder: Encoder | None = None, segmenter: Segmenter | None = None
     ) -> None:
         self.settings = settings
-        self.encoder = encoder or load_encoder(settings)
+        self.encoder = (encoder or load_encoder(settings)) if settings.likeness else None
         self.segmenter = (segmenter or load_segmenter(_sam(settings))) if settings.segmenter else None
 
     def __call__(self, rows: Sequence[Row]) -> list[Update | ItemError]:
         """Embed all rows' crops, prompts and references in one go each."""
-        compared = [row if self.settings.likeness else {**row, "finished_crops": []} for row in rows]
-        crops = [self._products(row) for row in compared]
+        likenesses = self._likenesses(rows)
+        return [
+            {"variant_scores": _scores(row, likeness, self._expansions(row))}
+            for row, likeness in zip(rows, likenesses, strict=True)
+        ]
+
+    def _likenesses(self, rows: Sequence[Row]) -> list[Likeness]:
+        if self.encoder is None:
+            return [[(None, None)] * len(row["paint_prompts"]) for row in rows]
+        crops = [_products(row, self.encoder.side_px) for row in rows]
         prompts = [row["paint_prompts"] for row in rows]
         references = [[decode(reference).rgb for reference in row["reference_bytes"] or []] for row in rows]
         pictures = _split(self.encoder.embed_images(_flat(crops)), crops)
         texts = _split(self.encoder.embed_texts(_flat(prompts)), prompts)
         likes = _split(self.encoder.embed_images(_flat(references)), references)
-        grown = [self._expansions(row) for row in rows]
-        parts = zip(rows, pictures, texts, likes, grown, strict=True)
-        return [{"variant_scores": _scores(*of_row)} for of_row in parts]
-
-    def _products(self, row: Row) -> list[NDArray[np.uint8]]:
-        crops = [from_raw(raw) for raw in row["finished_crops"]]
-        if not crops:
-            return []
-        allow, regions = from_rle(row["allow_mask_rle"]), row["regions_xyxy"]
-        masks = [cut_mask(allow, tuple(region), len(crops[0])) for region in regions]
-        return [
-            neutral_crop(crop, masks[index % len(regions)], self.encoder.side_px) for index, crop in enumerate(crops)
-        ]
+        return [_likeness(*of_row) for of_row in zip(prompts, pictures, texts, likes, strict=True)]
 
     def _expansions(self, row: Row) -> list[float]:
         """Of each crop, V*R of them; none where growth is not measured."""
@@ -108,6 +106,16 @@ class Score:
         ]
 
 
+def _products(row: Row, side_px: int) -> list[NDArray[np.uint8]]:
+    """What was painted in each crop, on neutral grey."""
+    crops = [from_raw(raw) for raw in row["finished_crops"]]
+    if not crops:
+        return []
+    allow, regions = from_rle(row["allow_mask_rle"]), row["regions_xyxy"]
+    masks = [cut_mask(allow, tuple(region), len(crops[0])) for region in regions]
+    return [neutral_crop(crop, masks[index % len(regions)], side_px) for index, crop in enumerate(crops)]
+
+
 def _sam(settings: ScoreSettings) -> SegmentSettings:
     assert settings.segmenter is not None
     return SegmentSettings(checkpoint=settings.segmenter, call_size=settings.call_size, threads=settings.threads)
@@ -121,29 +129,35 @@ def _roomy_box(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     return np.array(sides, np.float32)
 
 
-def _scores(
-    row: Row,
-    pictures: NDArray[np.float32],
-    texts: NDArray[np.float32],
-    likes: NDArray[np.float32],
-    grown: Sequence[float],
-) -> list[Update]:
-    count = len(row["regions_xyxy"])
-    scores: list[Update] = []
-    for variant, (prompt, text) in enumerate(zip(row["paint_prompts"], texts, strict=True)):
-        own = pictures[variant * count : (variant + 1) * count]
-        errors = [
-            error for error in row["ring_errors_after"][variant * count : (variant + 1) * count] if error is not None
-        ]
-        scores.append(
-            {
-                "text_similarity": float((own @ text).min()) if len(own) and prompt.strip() else None,
-                "reference_similarity": float((own @ likes.T).max(1).min()) if len(own) and len(likes) else None,
-                "ring_error": max(errors) if errors else None,
-                "expansion": max(grown[variant * count : (variant + 1) * count], default=None),
-            }
+def _likeness(
+    prompts: Sequence[str], pictures: NDArray[np.float32], texts: NDArray[np.float32], likes: NDArray[np.float32]
+) -> Likeness:
+    found: Likeness = []
+    for own, prompt, text in zip(_by_variant(pictures, len(prompts)), prompts, texts, strict=True):
+        to_text = float((own @ text).min()) if len(own) and prompt.strip() else None
+        found.append((to_text, float((own @ likes.T).max(1).min()) if len(own) and len(likes) else None))
+    return found
+
+
+def _scores(row: Row, likeness: Likeness, grown: Sequence[float]) -> list[Update]:
+    count = len(likeness)
+    return [
+        {
+            "text_similarity": to_text,
+            "reference_similarity": to_reference,
+            "ring_error": max((error for error in errors if error is not None), default=None),
+            "expansion": max(growth, default=None),
+        }
+        for (to_text, to_reference), errors, growth in zip(
+            likeness, _by_variant(row["ring_errors_after"], count), _by_variant(grown, count), strict=True
         )
-    return scores
+    ]
+
+
+def _by_variant(flat: Any, count: int) -> list[Any]:
+    """A variant-major sequence of V*R, one piece of R a variant; R may be 0."""
+    regions = len(flat) // count
+    return [flat[variant * regions : (variant + 1) * regions] for variant in range(count)]
 
 
 def _flat(nested: Sequence[Sequence[Element]]) -> list[Element]:

@@ -25,7 +25,7 @@ class Segment:
     passes by.
     """
 
-    pixels_version = 1
+    pixels_version = 2
     reads = {
         "image_bytes": pa.large_binary(),
         "given_mask_rle": RLE,

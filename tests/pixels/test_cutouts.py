@@ -12,7 +12,6 @@ from pipelines.pixels.cutouts import (
     core,
     from_png,
     hard_cutout,
-    mask_picture,
     on_colour,
     to_png,
     trimap,
@@ -129,13 +128,6 @@ def test_a_blend_rounds_to_the_nearest_level():
 
     share = np.arange(256)[:, None] / 255
     np.testing.assert_array_equal(shown[0], np.rint(share * (201, 100, 1) + (1 - share) * 255))
-
-
-def test_the_mask_picture_preserves_black_and_fills_white():
-    picture = mask_picture(a_cutout([255, 100, 0]))
-
-    assert picture.tolist() == [[[0] * 3, [155] * 3, [255] * 3]]
-    assert picture.dtype == np.uint8
 
 
 def test_a_png_file_gives_back_the_same_cutout():

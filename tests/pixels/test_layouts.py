@@ -16,7 +16,7 @@ def test_replacing_nothing_lets_nothing_change():
     layout = replaced(noise(4, 6), nothing, nothing)
 
     assert not layout.allow.any()
-    assert not layout.paste.any()
+    assert not (layout.allow & layout.repaint).any()
     np.testing.assert_array_equal(layout.canvas, noise(4, 6))
 
 
@@ -28,7 +28,7 @@ def test_denoising_may_leak_out_and_the_paste_does_not():
     layout = replaced(noise(4, 6), allow, repaint)
 
     np.testing.assert_array_equal(layout.repaint, repaint)
-    np.testing.assert_array_equal(layout.paste, allow)
+    np.testing.assert_array_equal((layout.allow & layout.repaint), allow)
     assert not layout.kept.any()
 
 
@@ -39,14 +39,14 @@ def test_background_is_all_but_the_product():
     layout = background(noise(4, 6), core)
 
     np.testing.assert_array_equal(layout.kept, core)
-    np.testing.assert_array_equal(layout.paste, ~core)
+    np.testing.assert_array_equal((layout.allow & layout.repaint), ~core)
     assert not (layout.kept & layout.allow).any()
 
 
 def test_everything_may_change_when_a_picture_is_restyled():
     layout = everything(noise(4, 6))
 
-    assert layout.paste.all()
+    assert (layout.allow & layout.repaint).all()
     assert not layout.kept.any()
 
 

@@ -25,7 +25,6 @@ def test_empty_mask_stays_empty_everywhere():
     assert not masks.closed(EMPTY, 5).any()
     assert not masks.largest_parts(EMPTY, 3).any()
     assert not masks.with_shadow_margin(EMPTY, 0.5).any()
-    assert masks.inverted(EMPTY).all()
     assert masks.area_fraction(EMPTY) == 0
     assert masks.diagonal_px(EMPTY) == 0
     assert masks.rle_area(masks.to_rle(EMPTY)) == 0
@@ -229,6 +228,15 @@ def test_room_for_a_shadow_lies_below_and_beside_the_foot_alone():
     assert not roomy[:40, :45].any()
     assert not roomy[:20].any()
     assert not roomy[91:].any()
+
+
+def test_depth_rises_through_the_band_and_the_pictures_border_is_no_edge():
+    half = np.zeros((4, 10), np.bool_)
+    half[:, 4:] = True
+
+    assert masks.depth(half, 4)[0].tolist() == [0, 0, 0, 0, 0.25, 0.5, 0.75, 1, 1, 1]
+    assert (masks.depth(~np.zeros((4, 4), np.bool_), 4) == 1).all()
+    assert (masks.depth(np.zeros((4, 4), np.bool_), 4) == 0).all()
 
 
 def test_no_margin_is_the_mask_and_a_negative_one_is_refused():

@@ -51,6 +51,15 @@ def test_the_file_of_a_kept_variant_differs_from_the_source_inside_the_mask_alon
             assert not changed[allowed == 0].any()
 
 
+def test_a_score_that_was_not_measured_is_null(tmp_path: Path) -> None:
+    silent = a_recipe(tmp_path, score={"likeness": False}, judge={"keep_best": 1})
+
+    answer = post(a_client(tmp_path, recipes=[silent])).json()
+
+    assert answer["status"] == "ok"
+    assert {variant["scores"]["text_similarity"] for variant in answer["variants"]} == {None}
+
+
 def test_an_absent_product_is_an_answer_with_a_reason_and_what_to_do(tmp_path: Path) -> None:
     response = post(a_client(tmp_path), find="nothing", prompt="a red cup")
 
@@ -251,6 +260,14 @@ def test_a_form_that_cannot_be_is_told_what_is_wrong(
 
     assert (found_status, found_code) == (status, code)
     assert said in message
+
+
+def test_a_network_is_served_to_whichever_node_asks_for_it(tmp_path: Path) -> None:
+    recipe = a_recipe(tmp_path, paint={"task": "background"}, judge={"max_expansion": 1e9})
+
+    response = post(a_client(tmp_path, recipes=[a_recipe(tmp_path)]), **FORM, recipe=dump(recipe))
+
+    assert response.status_code == 200, response.text
 
 
 def test_weights_that_the_server_does_not_have_are_refused(tmp_path: Path) -> None:

@@ -241,4 +241,7 @@ def test_row_with_a_given_mask_passes_by_and_others_keep_their_place():
 def test_both_checkpoints_count_in_the_settings_weights():
     settings = FindSettings(checkpoint="embedded:segmenter", encoder="embedded:encoder")
 
-    assert [one.uri for one in settings.weights()] == ["embedded:segmenter", "embedded:encoder"]
+    assert {role: one.uri for role, one in settings.weights().items()} == {
+        "segmenter": "embedded:segmenter",
+        "encoder": "embedded:encoder",
+    }

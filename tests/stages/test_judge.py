@@ -19,6 +19,10 @@ def test_best_of_those_that_pass_are_kept():
     assert reasons == ["not_among_best", None, "low_text_similarity", None]
 
 
+def test_where_likeness_is_not_measured_the_better_seam_wins():
+    assert judged(a_score(None, ring=9.0), a_score(None, ring=2.0), keep_best=1)[0] == [False, True]
+
+
 def test_of_equals_the_first_variant_wins():
     assert judged(a_score(0.5), a_score(0.5), keep_best=1)[0] == [True, False]
 

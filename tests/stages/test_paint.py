@@ -56,3 +56,14 @@ def test_neighbours_change_no_pixel():
     together = paint([a_row(sha="y", regions=2), a_row(sha="x"), a_row(sha="z")])[1]
 
     assert alone == together
+
+
+def test_soft_denoise_repaints_less_and_less_towards_the_edge():
+    seen = []
+    settings = PaintSettings(checkpoint="embedded:painter", variants=2, soft_denoise_px=4)
+
+    Paint(settings, lambda paintings: seen.extend(paintings) or FakePainter()(paintings))([a_row()])
+
+    softness = seen[0].softness
+    assert softness[20, 8:16].tolist() == [0, 0, 0.25, 0.5, 0.75, 1, 1, 1]
+    assert (softness[~seen[0].repaint_mask] == 0).all()

@@ -95,3 +95,14 @@ def test_expansion_is_what_a_background_adds_to_the_product(rows_of_growth):
     (update,) = Score(settings, FakeEncoder(), Reddish())([row])
 
     assert update["variant_scores"][0]["expansion"] == pytest.approx(rows_of_growth / 16)
+
+
+def test_without_likeness_no_encoder_is_loaded_or_asked():
+    settings = ScoreSettings(checkpoint="embedded:no-such-encoder", likeness=False)
+
+    (update,) = Score(settings)([a_row([(255, 0, 0), (0, 0, 255)], ["red", "blue"], references=[(0, 255, 0)])])
+
+    assert [score["text_similarity"] for score in update["variant_scores"]] == [None, None]
+    assert [score["reference_similarity"] for score in update["variant_scores"]] == [None, None]
+    assert [score["ring_error"] for score in update["variant_scores"]] == [0.0, 1.0]
+    assert settings.weights() == {}

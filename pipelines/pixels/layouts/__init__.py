@@ -4,12 +4,13 @@ from pipelines.pixels.layouts.insert import inserted
 from pipelines.pixels.layouts.layout import Layout, background, everything, replaced
 from pipelines.pixels.layouts.outpaint import outpainted
 from pipelines.pixels.layouts.place import placed_in_scene
-from pipelines.pixels.layouts.studio import in_studio
+from pipelines.pixels.layouts.studio import in_own_frame, in_studio
 
 __all__ = [
     "Layout",
     "background",
     "everything",
+    "in_own_frame",
     "in_studio",
     "inserted",
     "outpainted",

@@ -42,11 +42,6 @@ class Layout:
                 f"a layout of pictures {pictures} and masks {(size, *masks)}; expected one size, (H, W, 3) and (H, W)"
             )
 
-    @property
-    def paste(self) -> Mask:
-        """Where what was painted shows; elsewhere the canvas is the result."""
-        return self.allow & self.repaint
-
 
 def replaced(source: Rgb, allow: Mask, repaint: Mask) -> Layout:
     """Paint on the source itself; replace, recolour and remove do.

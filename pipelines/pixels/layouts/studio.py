@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from pipelines.pixels.cutouts import Cutout
 from pipelines.pixels.layouts.laying import lay, product_box, trimmed, warped
 from pipelines.pixels.layouts.layout import Layout, nowhere
-from pipelines.pixels.shadows import contact_shadow
+from pipelines.pixels.shadows import Shadow, contact_shadow
 
 WHITE = (255, 255, 255)
 Sides = tuple[bool, bool]
@@ -63,17 +65,45 @@ def in_studio(
         left, top, right, bottom = product_box(cutout)
     x = _start(right - left, frame_wh[0], cut_x, margin) - left
     y = _start(bottom - top, frame_wh[1], cut_y, margin) - top
+    shadow = None if cut_y[1] else contact_shadow(cutout.alpha, shadow_opacity, shadow_softness)
+    layout = _on_ground(cutout, frame_wh, (x, y), colour_rgb, shadow)
+    return replace(layout, at_xy=None) if side_px else layout
+
+
+def in_own_frame(
+    cutout: Cutout,
+    *,
+    colour_rgb: tuple[int, int, int] = WHITE,
+    shadow_opacity: float = 0.5,
+    shadow_softness: float = 0.08,
+) -> Layout:
+    """As `in_studio`, but the product stays where it is in its own picture, whose frame is kept.
+
+    Raises:
+        ValueError: the cut-out is transparent everywhere.
+    """
+    *_, bottom = product_box(cutout)
+    height, width = cutout.alpha.shape
+    shadow = None if bottom == height else contact_shadow(cutout.alpha, shadow_opacity, shadow_softness)
+    return _on_ground(cutout, (width, height), (0, 0), colour_rgb, shadow)
+
+
+def _on_ground(
+    cutout: Cutout,
+    frame_wh: tuple[int, int],
+    at_xy: tuple[int, int],
+    colour_rgb: tuple[int, int, int],
+    shadow: Shadow | None,
+) -> Layout:
+    x, y = at_xy
     canvas = np.empty((frame_wh[1], frame_wh[0], 3), np.uint8)
     canvas[:] = colour_rgb
-    if not cut_y[1]:
-        shadow = contact_shadow(cutout.alpha, shadow_opacity, shadow_softness)
+    if shadow:
         lay(canvas, shadow.cutout, x + shadow.left, y + shadow.top)
     on, of = lay(canvas, cutout, x, y)
     kept = np.zeros(canvas.shape[:2], np.bool_)
     kept[on] = cutout.alpha[of] == 255
-    return Layout(
-        base=canvas, canvas=canvas, allow=~kept, repaint=nowhere(canvas), kept=kept, at_xy=None if side_px else (x, y)
-    )
+    return Layout(base=canvas, canvas=canvas, allow=~kept, repaint=nowhere(canvas), kept=kept, at_xy=at_xy)
 
 
 def _frame(
