@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,8 @@ from pipelines.evaluation.resampled import auc, over_cases
 from pipelines.models import RGB, Encoder
 from pipelines.models.loading import load_encoder
 from pipelines.pixels.crops import neutral_crop
+from pipelines.pixels.grounds import reference_crop
+from pipelines.pixels.images import encode
 from pipelines.recipe import Recipe
 from pipelines.sample.scenes import SceneObject, product_picture
 from pipelines.sample.shapes import CATEGORIES
@@ -24,7 +27,7 @@ OTHER_CATEGORIES = 3
 def measure_likeness(recipe: Recipe, scenes: list[Held]) -> dict[str, Figure]:
     """The figures of the encoder: captions of 4 categories by 10 colours, and pictures of the product against others.
 
-    References are embedded whole, as the node `score` does; and once more cut out, as the product itself is.
+    References are embedded as the node `score` does, cut off their ground; and by their true masks, and whole.
     """
     encoder = load_encoder(recipe.score)
     cases = shuffled(products(scenes))[: len(scenes)]
@@ -32,12 +35,16 @@ def measure_likeness(recipe: Recipe, scenes: list[Held]) -> dict[str, Figure]:
         [neutral_crop(case.held.scene.rgb, case.thing.mask, encoder.side_px) for case in cases]
     )
     references = [_references(case, number) for number, case in enumerate(cases)]
-    return {
-        "right caption among 40": share(_captions_right(encoder, cases, anchors)),
-        "same product against look-alike, AUC": _auc(encoder, anchors, [_whole(pair) for pair in references]),
-        "same product against look-alike, cut out, AUC": _auc(
-            encoder, anchors, [_cut_out(pair, encoder.side_px) for pair in references]
-        ),
+    captions = {"right caption among 40": share(_captions_right(encoder, cases, anchors))}
+    return captions | {
+        name: _auc(encoder, anchors, [(seen(pair[0]), seen(pair[1])) for pair in references])
+        for name, seen in {
+            "same product against look-alike, AUC": partial(_off_its_ground, side_px=encoder.side_px),
+            "same product against look-alike, cut out by its true mask, AUC": partial(
+                _cut_out, side_px=encoder.side_px
+            ),
+            "same product against look-alike, whole, AUC": _whole,
+        }.items()
     }
 
 
@@ -61,7 +68,8 @@ def _captions_right(encoder: Encoder, cases: list[Case], anchors: NDArray[np.flo
     return right
 
 
-Pair = tuple[tuple[RGB, NDArray[np.bool_]], tuple[RGB, NDArray[np.bool_]]]
+Shown = tuple[RGB, NDArray[np.bool_]]
+Pair = tuple[Shown, Shown]
 
 
 def _references(case: Case, number: int) -> Pair:
@@ -71,12 +79,16 @@ def _references(case: Case, number: int) -> Pair:
     return (same.rgb, same.objects[0].mask), (other.rgb, other.objects[0].mask)
 
 
-def _whole(pair: Pair) -> tuple[RGB, RGB]:
-    return pair[0][0], pair[1][0]
+def _off_its_ground(shown: Shown, side_px: int) -> RGB:
+    return reference_crop(encode(shown[0], "png"), side_px)
 
 
-def _cut_out(pair: Pair, side_px: int) -> tuple[RGB, RGB]:
-    return neutral_crop(*pair[0], side_px), neutral_crop(*pair[1], side_px)
+def _cut_out(shown: Shown, side_px: int) -> RGB:
+    return neutral_crop(*shown, side_px)
+
+
+def _whole(shown: Shown) -> RGB:
+    return shown[0]
 
 
 def _auc(encoder: Encoder, anchors: NDArray[np.float32], pairs: list[tuple[RGB, RGB]]) -> Figure:

@@ -1,39 +1,115 @@
-"""A product picture's plain ground: what stands on it is the product."""
+"""The product of a reference picture: by the file's own transparency, or what stands on its plain ground."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.measure import label
 
 from pipelines.pixels.cutouts import Cutout, hard_cutout
+from pipelines.pixels.images import decode, thumbnail
 from pipelines.pixels.masks import drop_specks, fill_holes
+from pipelines.pixels.proposals import enlarged, product_crop
 
-MAX_DELTA_E: Final = 8.0
+MAX_DELTA_E: Final = 3.0
+SHADOW_DEPTH: Final = 40.0  # of L*
+MAX_SHADOW_SLOPE: Final = 4.0  # of L* a pixel
+MIN_ENCLOSED_SHARE: Final = 0.02
+BORDER_SHARE: Final = 0.02
+MAX_BORDER_DELTA_E: Final = 10.0
 MIN_PRODUCT_SHARE: Final = 0.01
+CUT_AT_PX: Final = 1024  # of a reference's longest side
+LOOKED_AT_PX: Final = 512  # where the product only has to be looked at
+HALF: Final = 128
 
 
-def off_plain_ground(rgb: NDArray[np.uint8]) -> Cutout:
-    """What stands on a picture's plain ground, cut out hard; the whole picture where there is no such ground.
+def reference_cutout(encoded: bytes) -> Cutout:
+    """The product of a reference picture at its own size.
 
-    The ground is all that is joined to the border and has nearly its colour: CIEDE2000 of at most 8 to the border's
-    median, which takes in soft shadows of a studio and no product of another colour.
+    Raises:
+        ImageError: as `images.decode`.
+    """
+    picture = decode(encoded)
+    if _tells(picture.alpha):
+        return Cutout(picture.rgb, picture.alpha)
+    product = on_plain_ground(thumbnail(picture.rgb, CUT_AT_PX))
+    return hard_cutout(picture.rgb, enlarged(product, (picture.rgb.shape[0], picture.rgb.shape[1])))
+
+
+def reference_crop(encoded: bytes, side_px: int) -> NDArray[np.uint8]:
+    """The product of a reference picture alone on grey, (side_px, side_px, 3): as CLIP sees a product that was painted.
+
+    Raises:
+        ImageError: as `images.decode`.
+    """
+    picture = decode(encoded)
+    product = picture.alpha >= HALF if _tells(picture.alpha) else on_plain_ground(thumbnail(picture.rgb, LOOKED_AT_PX))
+    return product_crop(picture.rgb, product, side_px)
+
+
+def _tells(alpha: NDArray[np.uint8] | None) -> TypeGuard[NDArray[np.uint8]]:
+    """Whether a picture's transparency shows where the product is: some of it is clear, and some is not."""
+    return alpha is not None and bool(alpha.min() < HALF <= alpha.max())
+
+
+def on_plain_ground(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """What stands on a picture's plain ground; the whole picture where there is no such ground.
+
+    The ground may be lighter on one side than on the other: its colour is a surface of second order through the
+    picture's border. Of it are all pixels joined to the border that have nearly this colour, or are a soft shadow:
+    darker, without another hue, and without an outline. So is what a product encloses, such as the room between two
+    legs, if it is large for a pattern's spot and has the ground's colour.
 
     Args:
-        rgb: (H, W, 3).
+        rgb: (H, W, 3), some 500 to 1,000 pixels; shadows of larger pictures are smoother than the figures expect.
+
+    Returns:
+        (H, W), True on the product.
+
+    Source: the figures are those with which the products of 150 drawn shop pictures came out best, at a mean IoU of
+    0.96; by the border's median colour and CIEDE2000 of 8 it was 0.84.
     """
     lab = rgb2lab(rgb)
-    border = np.concatenate([lab[0], lab[-1], lab[:, 0], lab[:, -1]])
+    ground = _surface(lab)
     difference: Any = deltaE_ciede2000  # not annotated, as `label`
-    joined: Any = label
-    near = difference(lab, np.median(border, axis=0)[None, None]) <= MAX_DELTA_E
-    parts = joined(near, connectivity=1)
-    at_border = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
-    product = ~np.isin(parts, at_border[at_border > 0])
+    is_near = difference(lab, ground) <= MAX_DELTA_E
+    off = lab - ground
+    is_darker = (off[..., 0] < 0) & (off[..., 0] >= -SHADOW_DEPTH) & (np.abs(off[..., 1:]) <= MAX_DELTA_E).all(2)
+    is_smooth = ndimage.gaussian_gradient_magnitude(lab[..., 0], 1.0) <= MAX_SHADOW_SLOPE
+    around = _joined_to_border(is_near | (is_darker & is_smooth))
+    product = ~(around | _large_parts(is_near, MIN_ENCLOSED_SHARE * np.count_nonzero(~around)))
     product = drop_specks(fill_holes(product, MIN_PRODUCT_SHARE), MIN_PRODUCT_SHARE)
-    if not MIN_PRODUCT_SHARE <= product.mean() < 1:
-        product = np.ones_like(product)
-    return hard_cutout(rgb, product)
+    return product if MIN_PRODUCT_SHARE <= product.mean() < 1 else np.ones_like(product)
+
+
+def _surface(lab: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The ground's colour (H, W, 3), by least squares through those border pixels that have about its median colour."""
+    height, width = lab.shape[:2]
+    border = np.ones((height, width), np.bool_)
+    depth = max(1, round(BORDER_SHARE * max(height, width)))
+    border[depth:-depth, depth:-depth] = False
+    difference: Any = deltaE_ciede2000
+    border[border] = difference(lab[border], np.median(lab[border], axis=0)[None]) <= MAX_BORDER_DELTA_E
+    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=2)
+    weights, *_ = np.linalg.lstsq(terms[border], lab[border], rcond=None)
+    return np.asarray(terms @ weights)
+
+
+def _joined_to_border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    joined: Any = label
+    parts = joined(mask, connectivity=1)
+    at_border = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
+    return np.isin(parts, at_border[at_border > 0])
+
+
+def _large_parts(mask: NDArray[np.bool_], min_area_px: float) -> NDArray[np.bool_]:
+    joined: Any = label
+    parts = joined(mask, connectivity=1)
+    is_large = np.bincount(parts.ravel()) > min_area_px
+    is_large[0] = False
+    return np.asarray(is_large[parts])

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from pipelines.models import RGB, Encoder, Proposals, Proposer
 from pipelines.models.loading import load_encoder, load_segmenter
-from pipelines.pixels.crops import neutral_crop
-from pipelines.pixels.grounds import off_plain_ground
+from pipelines.pixels.grounds import reference_crop
 from pipelines.pixels.images import decode, thumbnail
 from pipelines.pixels.masks import bounding_box, drop_specks, fill_holes, from_rle, to_rle
 from pipelines.pixels.proposals import (
@@ -29,8 +28,6 @@ from pipelines.settings import FindSettings, ScoreSettings, SegmentSettings
 
 REFERENCE_LABEL = "reference"
 RANKED_PX = 2048  # of the longest side: a product a tenth as wide still has what an encoder of 224 pixels can see
-REFERENCE_PX = 512  # of its longest side, when it is cut off its ground
-HALF = 128
 
 
 class Find:
@@ -127,7 +124,7 @@ class Find:
 
     def _alike(self, row: Row, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.settings.by == "reference":
-            references = [_reference_crop(encoded, self.encoder.side_px) for encoded in row["reference_bytes"]]
+            references = [reference_crop(encoded, self.encoder.side_px) for encoded in row["reference_bytes"]]
             return reference_scores(pictures, self.encoder.embed_images(references))
         prompt = row["find_prompt"]
         others = [number for number, words in enumerate(self.settings.negatives) if not _words(words) <= _words(prompt)]
@@ -149,12 +146,3 @@ def _encoder_settings(settings: FindSettings) -> ScoreSettings:
 
 def _words(text: str) -> set[str]:
     return set(text.lower().split()) - {"a", "an", "the"}
-
-
-def _reference_crop(encoded: bytes, side_px: int) -> RGB:
-    """The product of a reference picture alone on grey: by the file's own alpha, else off its plain ground."""
-    picture = decode(encoded)
-    if picture.alpha is not None and picture.alpha.min() < HALF <= picture.alpha.max():
-        return neutral_crop(picture.rgb, picture.alpha >= HALF, side_px)
-    small = thumbnail(picture.rgb, REFERENCE_PX)
-    return neutral_crop(small, off_plain_ground(small).alpha >= HALF, side_px)

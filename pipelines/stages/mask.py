@@ -12,8 +12,8 @@ from pipelines.models import Matting
 from pipelines.models.loading import load_matting
 from pipelines.pixels.boxes import area_fraction
 from pipelines.pixels.crops import context_region, cut
-from pipelines.pixels.cutouts import Cutout, to_png
-from pipelines.pixels.grounds import off_plain_ground
+from pipelines.pixels.cutouts import to_png
+from pipelines.pixels.grounds import reference_cutout
 from pipelines.pixels.images import decode, encode
 from pipelines.pixels.layouts import Layout
 from pipelines.pixels.layouts.laying import overlap
@@ -117,7 +117,9 @@ class Mask:
             colour=row["paint_colour"],
             scene=decode(row["scene_bytes"]).rgb if placed else None,
             front=from_rle(row["front_mask_rle"]) if placed and row["front_mask_rle"] else None,
-            reference=_reference(row) if task == "insert" else None,
+            reference=reference_cutout(row["reference_bytes"][0])
+            if task == "insert" and row["reference_bytes"]
+            else None,
         )
 
     # --- which pixels are the product's
@@ -170,15 +172,6 @@ def _changed_before(row: Row, layout: Layout) -> Bool:
     on, of = overlap(moved.shape, before.shape, *layout.at_xy)
     moved[on] = before[of]
     return moved
-
-
-def _reference(row: Row) -> Cutout | None:
-    """The product of the first reference: by its file's own transparency, or else what stands on its plain ground."""
-    references = row["reference_bytes"] or []
-    if not references:
-        return None
-    picture = decode(references[0])
-    return Cutout(picture.rgb, picture.alpha) if picture.alpha is not None else off_plain_ground(picture.rgb)
 
 
 def _profile(row: Row) -> bytes | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipelines.models import Encoder, Segmenter
 from pipelines.models.loading import load_encoder, load_segmenter
 from pipelines.pixels.crops import cut_mask, from_raw, neutral_crop
-from pipelines.pixels.images import decode
+from pipelines.pixels.grounds import reference_crop
 from pipelines.pixels.masks import bounding_box, from_rle
 from pipelines.pixels.seams import expansion
 from pipelines.rows import CROPS, RLE, SCORES, STRINGS, VARIANT_SCORES, ItemError, Row, Update
@@ -29,17 +29,17 @@ ROOM = 0.15  # of a product's box, on each side: where it may have grown to
 class Score:
     """Measure likeness to the prompt and to the references (CLIP, Radford et al. 2021, arXiv:2103.00020).
 
-    Looks at the product alone, on neutral grey: whole pictures with one background flatter every likeness. Adds one
-    struct a variant, each figure that of the variant's worst region: `text_similarity` and `reference_similarity`
-    (cosine with the nearest reference; null without one), compose's `ring_error`, and `expansion`. Text similarity is
-    null for an empty prompt, everything is where nothing was painted, and likenesses are where the settings leave them
-    out.
+    Looks at products alone, on neutral grey, a reference's cut off its plain ground: whole pictures flatter every
+    likeness where they have one background, and hide it where they have two. Adds one struct a variant, each figure
+    that of the variant's worst region: `text_similarity` and `reference_similarity` (cosine with the nearest reference;
+    null without one), compose's `ring_error`, and `expansion`. Text similarity is null for an empty prompt, everything
+    is where nothing was painted, and likenesses are where the settings leave them out.
 
     Expansion, for a product that was kept before a new background, is how much more of it SAM sees in the finished crop
     than in the source's, both asked for the same box (Eshratifar et al. 2024, arXiv:2404.10157); null without SAM.
     """
 
-    pixels_version = 1
+    pixels_version = 2
     reads = {
         "paint_prompts": STRINGS,
         "reference_bytes": pa.list_(pa.large_binary()),
@@ -71,7 +71,8 @@ class Score:
             return [[(None, None)] * len(row["paint_prompts"]) for row in rows]
         crops = [_products(row, self.encoder.side_px) for row in rows]
         prompts = [row["paint_prompts"] for row in rows]
-        references = [[decode(reference).rgb for reference in row["reference_bytes"] or []] for row in rows]
+        side_px = self.encoder.side_px
+        references = [[reference_crop(one, side_px) for one in row["reference_bytes"] or []] for row in rows]
         pictures = _split(self.encoder.embed_images(_flat(crops)), crops)
         texts = _split(self.encoder.embed_texts(_flat(prompts)), prompts)
         likes = _split(self.encoder.embed_images(_flat(references)), references)
