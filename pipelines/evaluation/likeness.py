@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -22,6 +23,8 @@ from pipelines.sample.shapes import CATEGORIES
 from pipelines.sample.textures import COLOURS, PATTERNS
 
 OTHER_CATEGORIES = 3
+Shown = tuple[RGB, NDArray[np.bool_]]
+Pair = tuple[Shown, Shown]
 
 
 def measure_likeness(recipe: Recipe, scenes: list[Held]) -> dict[str, Figure]:
@@ -35,16 +38,14 @@ def measure_likeness(recipe: Recipe, scenes: list[Held]) -> dict[str, Figure]:
         [neutral_crop(case.held.scene.rgb, case.thing.mask, encoder.side_px) for case in cases]
     )
     references = [_references(case, number) for number, case in enumerate(cases)]
-    captions = {"right caption among 40": share(_captions_right(encoder, cases, anchors))}
-    return captions | {
-        name: _auc(encoder, anchors, [(seen(pair[0]), seen(pair[1])) for pair in references])
-        for name, seen in {
-            "same product against look-alike, AUC": partial(_off_its_ground, side_px=encoder.side_px),
-            "same product against look-alike, cut out by its true mask, AUC": partial(
-                _cut_out, side_px=encoder.side_px
-            ),
-            "same product against look-alike, whole, AUC": _whole,
-        }.items()
+    looks: dict[str, Callable[[Shown], RGB]] = {
+        "same product against look-alike, AUC": partial(_off_its_ground, side_px=encoder.side_px),
+        "same product against look-alike, cut out by its true mask, AUC": partial(_cut_out, side_px=encoder.side_px),
+        "same product against look-alike, whole, AUC": _whole,
+    }
+    return {"right caption among 40": share(_captions_right(encoder, cases, anchors))} | {
+        name: _auc(encoder, anchors, [(look(same), look(other)) for same, other in references])
+        for name, look in looks.items()
     }
 
 
@@ -66,10 +67,6 @@ def _captions_right(encoder: Encoder, cases: list[Case], anchors: NDArray[np.flo
         best = max(offered, key=lambda key: float(anchor @ embedded[key]))
         right.append(best == (case.thing.category, case.thing.colour))
     return right
-
-
-Shown = tuple[RGB, NDArray[np.bool_]]
-Pair = tuple[Shown, Shown]
 
 
 def _references(case: Case, number: int) -> Pair:
