@@ -187,6 +187,9 @@ REASONS: dict[str, Reason] = {
     "outside_the_scene": _permanent(
         "The product would lie outside the scene.", "Check `mask.layout.centre_xy` and `height`."
     ),
+    "canvas_too_large": _permanent(
+        "The canvas would have more pixels than are made here.", "Ask for smaller margins, or a larger `fill`."
+    ),
     "nothing_to_grow": _permanent(
         "The picture has the asked shape already.", "Nothing, or ask for other margins or another aspect."
     ),

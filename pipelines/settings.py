@@ -235,17 +235,23 @@ class OnBackground(Settings):
     )
 
 
+Margin = Annotated[float, Field(ge=0, le=4)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
 class OnLargerCanvas(Settings):
     """The canvas grows and the scene goes on."""
 
     task: Literal["outpaint"] = "outpaint"
     aspect: str | None = Field(
-        None, pattern=r"^\d+:\d+$", description="Width to height, as `4:5`; the canvas grows to it, never shrinks."
+        None,
+        pattern=r"^[1-9]\d*:[1-9]\d*$",
+        description="Width to height, as `4:5`; the canvas grows to it, never shrinks.",
     )
-    margins: tuple[float, float, float, float] = Field(
+    margins: tuple[Margin, Margin, Margin, Margin] = Field(
         (0.0, 0.0, 0.0, 0.0), description="Growth above, right, below and left, before `aspect`. Shares of the picture."
     )
-    anchor_xy: tuple[float, float] = Field(
+    anchor_xy: tuple[Share, Share] = Field(
         (0.5, 0.5), description="Where the old picture lies in the free room: 0 left or top, 1 right or bottom."
     )
 
@@ -267,7 +273,7 @@ class InStudio(Settings):
     )
     fill: float = Field(0.85, gt=0.05, le=1, description="The product's larger side by the frame's; Amazon asks 0.85.")
     margin: float = Field(0.0, ge=0, lt=0.5, description="What stays free at every side. Share of the frame.")
-    aspect: str = Field("1:1", pattern=r"^\d+:\d+$", description="Width to height of the picture.")
+    aspect: str = Field("1:1", pattern=r"^[1-9]\d*:[1-9]\d*$", description="Width to height of the picture.")
     shadow: float = Field(0.5, ge=0, le=1, description="Darkness of the contact shadow; 0 is none.")
     side_px: int | None = Field(
         None, ge=64, le=10_000, description="Longest side; null keeps the product's own pixels, bit for bit."

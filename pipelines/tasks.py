@@ -70,8 +70,16 @@ def work(settings: MaskSettings, given: Given, matting: Matting) -> Work:
     """What the settings' task does to an item.
 
     Raises:
-        CannotBeLaidOut: a colour without a meaning, no reference, or a product wholly outside its scene.
+        CannotBeLaidOut: a colour without a meaning, no reference, a product wholly outside its scene, or a canvas that
+            is too large.
     """
+    try:
+        return _work(settings, given, matting)
+    except layouts.CanvasTooLarge as error:
+        raise CannotBeLaidOut("canvas_too_large", str(error)) from error
+
+
+def _work(settings: MaskSettings, given: Given, matting: Matting) -> Work:
     match settings.layout:
         case OnSource(task="restyle"):
             return _one_region(layouts.everything(given.source))

@@ -171,6 +171,29 @@ def test_product_placed_outside_its_scene_is_a_failed_row_that_says_so(tmp_path)
     assert (row["status"], row["reason"]) == ("failed", "outside_the_scene")
 
 
+@pytest.mark.parametrize(
+    ("task", "layout"), [("outpaint", {"margins": [4, 4, 4, 4], "aspect": "60:1"}), ("studio", {"aspect": "90000:1"})]
+)
+def test_canvas_that_no_worker_can_hold_is_a_failed_row(tmp_path, task, layout):
+    row = made(tmp_path, task, picture=a_picture(3, (600, 400)), mask={"layout": layout})
+
+    assert (row["status"], row["reason"]) == ("failed", "canvas_too_large")
+    assert "100000000 are made" in row["detail"]
+
+
+def test_canvas_may_be_larger_than_what_is_read(tmp_path):
+    row = made(tmp_path, "outpaint", read={"max_pixels": 120 * 90})
+
+    assert row["canvas_size_wh"] == [180, 90]
+    assert row["changed_outside"] == [0]
+
+
+@pytest.mark.parametrize("layout", [{"aspect": "0:1"}, {"margins": [-1, 0, 0, 0]}, {"anchor_xy": [2, 0]}])
+def test_growth_that_cannot_be_is_an_error_of_the_recipe(tmp_path, layout):
+    with pytest.raises(ConfigError, match=r"mask\.layout"):
+        made(tmp_path, "outpaint", mask={"layout": layout})
+
+
 def test_recolour_without_a_known_colour_says_how_to_write_one(tmp_path):
     row = made(tmp_path, "recolour", prompts={"colour": "rd"})
 

@@ -149,7 +149,7 @@ class _Recent:
 _recent = _Recent(KEPT_BYTES)
 
 
-def decode(encoded: bytes, max_pixels: int = 50_000_000, keep: bool = True) -> Picture:
+def decode(encoded: bytes, max_pixels: int | None = None, keep: bool = True) -> Picture:
     """Open a picture: its first frame, upright by EXIF, as 8-bit RGB.
 
     What is delivered is 8-bit: deeper values are rounded to the nearest of 256 levels (12, 16 and 32 bits grey; 16 bits
@@ -160,7 +160,7 @@ def decode(encoded: bytes, max_pixels: int = 50_000_000, keep: bool = True) -> P
 
     Args:
         encoded: the file.
-        max_pixels: told from the header, before any pixel is decoded.
+        max_pixels: told from the header, before any pixel is decoded; None takes any, as of a file that `read` let in.
         keep: False for a file that nobody opens again, so that it takes no other's place.
 
     Raises:
@@ -300,7 +300,7 @@ def _format_of(encoded: bytes) -> str:
     raise ImageError("not_an_image", f"the file begins with {head[:16]!r}, which no picture does; expected {READABLE}")
 
 
-def _decode(encoded: bytes, format: str, max_pixels: int) -> Picture:
+def _decode(encoded: bytes, format: str, max_pixels: int | None) -> Picture:
     try:
         image = OPENERS[format](io.BytesIO(encoded))
         _check_pixels(image.size, max_pixels)
@@ -321,9 +321,9 @@ def _decode(encoded: bytes, format: str, max_pixels: int) -> Picture:
     return Picture(_frozen(rgb), None if alpha is None else _frozen(alpha), icc_profile, format)
 
 
-def _check_pixels(size_wh: tuple[int, int], max_pixels: int) -> None:
+def _check_pixels(size_wh: tuple[int, int], max_pixels: int | None) -> None:
     width, height = size_wh
-    if width * height > max_pixels:
+    if max_pixels is not None and width * height > max_pixels:
         detail = f"the picture has {width} x {height} = {width * height} pixels; the limit is {max_pixels}"
         raise ImageError("too_many_pixels", detail)
 

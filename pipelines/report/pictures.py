@@ -32,7 +32,7 @@ BYTES_A_PIXEL = 0.3  # of such a JPEG in base64, for busy photos
 SMALLEST_PX, LARGEST_PX = 96, 256
 TAG_BYTES = 300
 MAX_REGIONS, MAX_REFERENCES = 4, 3
-MAX_FILE_BYTES = 200_000_000
+MAX_FILE_BYTES, MAX_PIXELS = 200_000_000, 100_000_000
 THREADS = 4  # each holds an item's full-size pictures in memory
 REFUSALS = 5
 
@@ -96,7 +96,7 @@ class Reader:
         if self.refusals[place] >= REFUSALS:
             return f"It was not asked for, since {place} did not answer for others."
         try:
-            return decode(storage.read(uri, version, MAX_FILE_BYTES)).rgb
+            return decode(storage.read(uri, version, MAX_FILE_BYTES), MAX_PIXELS).rgb
         except ImageError as error:
             return f"{reason_words(error.reason).sentence} ({error.detail[:160]})"
         except PackshotError as error:

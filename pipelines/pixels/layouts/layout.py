@@ -9,6 +9,11 @@ from numpy.typing import NDArray
 
 Rgb = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
+MAX_CANVAS_PIXELS = 100_000_000
+
+
+class CanvasTooLarge(ValueError):
+    """A canvas of more pixels than a worker has room for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +78,19 @@ def background(source: Rgb, core: Mask) -> Layout:
 def everything(source: Rgb) -> Layout:
     """Paint the whole picture (H, W, 3); restyle does."""
     return Layout(source, source, allow=everywhere(source), repaint=everywhere(source), kept=nowhere(source))
+
+
+def blank(width: int, height: int) -> Rgb:
+    """A new canvas (H, W, 3), not filled yet.
+
+    Raises:
+        CanvasTooLarge: more than `MAX_CANVAS_PIXELS`.
+    """
+    if width * height > MAX_CANVAS_PIXELS:
+        raise CanvasTooLarge(
+            f"the canvas would have {width} x {height} = {width * height} pixels; at most {MAX_CANVAS_PIXELS} are made"
+        )
+    return np.empty((height, width, 3), np.uint8)
 
 
 def nowhere(rgb: Rgb) -> Mask:

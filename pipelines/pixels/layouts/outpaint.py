@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipelines.pixels.layouts.layout import Layout, nowhere
+from pipelines.pixels.layouts.layout import Layout, blank, nowhere
 
 Rgb = NDArray[np.uint8]
 Margins = tuple[float, float, float, float]
@@ -41,6 +41,7 @@ def outpainted(
         The layout: `allow` is the new area, empty if nothing had to grow.
 
     Raises:
+        CanvasTooLarge: more than `layout.MAX_CANVAS_PIXELS`.
         ValueError: the source has no pixels, or a number is outside its range.
 
     Source: edge pixels are repeated as Crop&Stitch does, the blur of some 65 pixels of 1024 is Krita AI Diffusion's.
@@ -48,7 +49,7 @@ def outpainted(
     _check(source, margins, aspect, anchor_xy, overlap_px)
     height, width = source.shape[:2]
     top, right, bottom, left = _growth_px(width, height, margins, aspect, anchor_xy)
-    canvas = np.empty((top + height + bottom, left + width + right, 3), np.uint8)
+    canvas = blank(left + width + right, top + height + bottom)
     within = np.s_[top : top + height, left : left + width]
     canvas[within] = source
     blur_px = MAX_BLUR * min(height, width)

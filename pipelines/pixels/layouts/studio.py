@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines.pixels.cutouts import Cutout
 from pipelines.pixels.layouts.laying import lay, product_box, trimmed, warped
-from pipelines.pixels.layouts.layout import Layout, nowhere
+from pipelines.pixels.layouts.layout import Layout, blank, nowhere
 from pipelines.pixels.shadows import Shadow, contact_shadow
 
 WHITE = (255, 255, 255)
@@ -48,6 +48,7 @@ def in_studio(
         The layout: `kept` is the product's opaque pixels, `allow` all the rest, `repaint` is empty.
 
     Raises:
+        CanvasTooLarge: more than `layout.MAX_CANVAS_PIXELS`.
         ValueError: the cut-out is transparent everywhere, or a number is outside its range.
 
     Source: fill 0.85 is what Amazon asks of a main picture (Google 0.75 to 0.9), white its background; cut-off sides
@@ -96,7 +97,7 @@ def _on_ground(
     shadow: Shadow | None,
 ) -> Layout:
     x, y = at_xy
-    canvas = np.empty((frame_wh[1], frame_wh[0], 3), np.uint8)
+    canvas = blank(*frame_wh)
     canvas[:] = colour_rgb
     if shadow:
         lay(canvas, shadow.cutout, x + shadow.left, y + shadow.top)
