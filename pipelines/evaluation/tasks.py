@@ -19,6 +19,7 @@ import pyarrow as pa
 import yaml
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion
+from skimage.color import deltaE_ciede2000, rgb2lab
 
 from pipelines import catalogue
 from pipelines import recipe as recipes
@@ -33,13 +34,14 @@ from pipelines.executors import inline
 from pipelines.finish import base_of, changeable
 from pipelines.graph import build
 from pipelines.models import RGB
+from pipelines.pixels.fills import filled
 from pipelines.pixels.images import decode, encode
 from pipelines.pixels.masks import from_rle, padded_window
 from pipelines.pixels.proof import prove
 from pipelines.pixels.seams import seam_gradient
 from pipelines.recipe import Recipe
 from pipelines.rows import OK, Row, as_seen_by
-from pipelines.sample.scenes import HELD_OUT_SEED, bodies, product_picture, scene
+from pipelines.sample.scenes import HELD_OUT_SEED, bodies, plate, product_picture, scene
 from pipelines.sample.textures import COLOURS
 from pipelines.settings import FINDS_NOTHING
 
@@ -57,6 +59,7 @@ BARS: Final = {
     **{UNTOUCHED.format(path.stem): Bar(1, 1) for path in sorted(recipes.RECIPES.glob("*.yaml"))},
     "dress-on-model: mannequin pixels left, by product": Bar(0.01, 0.005, at_most=True),
 }
+_delta_e: Callable[..., NDArray[np.float64]] = deltaE_ciede2000  # not annotated
 _log = logging.getLogger(__name__)
 
 
@@ -172,10 +175,26 @@ def measure(name: str, edited: Sequence[Edited]) -> dict[str, Figure]:
     if name == "background":
         grown = [one.row["variant_scores"][0]["expansion"] for one, _ in done]
         figures["background: growth of the product, share of it"] = average([one for one in grown if one is not None])
+    if name == "remove":
+        figures |= emptiness([(one, picture) for one, picture in done if not one.case.thing.worn])
     if name == "dress-on-model":
         left = [_mannequin_left(one) for one, _ in done]
         figures["dress-on-model: mannequin pixels left, by product"] = average(left)
     return figures
+
+
+def emptiness(done: Sequence[tuple[Edited, RGB]]) -> dict[str, Figure]:
+    """How far the place of a removed product is from the scene drawn without it, and how far the fill alone is."""
+    errors, of_fill = [], []
+    for one, picture in done:
+        height, width = one.allow.shape
+        true = rgb2lab(plate(one.case.held.seed, (width, height)))[one.allow]
+        errors.append(float(_delta_e(rgb2lab(picture)[one.allow], true).mean()))
+        of_fill.append(float(_delta_e(rgb2lab(filled(one.base, one.allow, "telea"))[one.allow], true).mean()))
+    return {
+        "remove: Delta E 2000 to the scene without the product": average(errors),
+        "remove: the same of Telea's fill alone": average(of_fill),
+    }
 
 
 def unchanged(one: Edited, picture: RGB) -> float:

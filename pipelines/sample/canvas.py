@@ -33,11 +33,15 @@ class SceneObject:
 
 
 class Canvas:
-    """The picture as it grows, and which of the products so far still show."""
+    """The picture as it grows, and which of the products so far still show.
 
-    def __init__(self, rgb: Pixels, rng: np.random.Generator) -> None:
+    A `bare` one draws the same by chance, but leaves out the products that no one wears, and their shadows.
+    """
+
+    def __init__(self, rgb: Pixels, rng: np.random.Generator, bare: bool = False) -> None:
         self.rgb = rgb
         self.rng = rng
+        self.bare = bare
         self.objects: list[SceneObject] = []
         self.layers: list[tuple[_Drawn, Pixels]] = []
         self.product_layers: list[int] = []
@@ -67,7 +71,7 @@ class Canvas:
     def add_this(self, thing: SceneObject, shape: Shape, period_px: float, scale: float) -> None:
         """Draw a given product and list it with the pixels that it covers."""
         drawn = _rasterise(shape, self.rgb.shape[:2], scale)
-        if drawn is None:
+        if drawn is None or (self.bare and not thing.worn):
             return
         height, width = drawn.alpha.shape
         cloth = np.random.default_rng(thing.cloth_seed)

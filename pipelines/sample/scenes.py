@@ -82,10 +82,15 @@ def bodies(seed: int, size_wh: tuple[int, int] = (512, 512)) -> NDArray[np.bool_
     return canvas.bodies()
 
 
-def _drawn(seed: int, size_wh: tuple[int, int]) -> tuple[Canvas, str]:
+def plate(seed: int, size_wh: tuple[int, int] = (512, 512)) -> NDArray[np.uint8]:
+    """`scene(seed, size_wh)` without the products that no one wears, and without their shadows (H, W, 3)."""
+    return _finished_scene(*_drawn(seed, size_wh, bare=True)).rgb
+
+
+def _drawn(seed: int, size_wh: tuple[int, int], bare: bool = False) -> tuple[Canvas, str]:
     rng = np.random.default_rng(seed)
     name = str(rng.choice(BACKGROUNDS))
-    canvas = Canvas(background(name, size_wh, rng), rng)
+    canvas = Canvas(background(name, size_wh, rng), rng, bare)
     places = _places(size_wh, rng)
     of_a_kind = _any_product(rng) if len(places) > 1 and rng.random() < OF_A_KIND_SHARE else None
     for left, top, width, height in places:
@@ -200,7 +205,8 @@ def _draw_product(
     free = np.maximum(0, (width, height) - size)
     corner = np.array((left, top)) + free * (rng.uniform(0.15, 0.85), rng.uniform(0.3, 0.85))
     in_pixels = placed(shape, rng, scale, tuple(corner - low * scale))
-    canvas.shadow(corner[0] + size[0] / 2, corner[1] + size[1], size[0] * 1.15)
+    if not canvas.bare:
+        canvas.shadow(corner[0] + size[0] / 2, corner[1] + size[1], size[0] * 1.15)
     period_px = size.max() * rng.uniform(0.09, 0.13)
     if given is None:
         canvas.add_product(category, in_pixels, period_px, size.max(), worn=False)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from pipelines import recipe as recipes
-from pipelines.evaluation.cases import Case, Held, products
-from pipelines.evaluation.tasks import Edited, refusals, render, unchanged, unjudged
+from pipelines.evaluation.cases import Case, Held, held_out_scenes, products
+from pipelines.evaluation.tasks import Edited, emptiness, refusals, render, unchanged, unjudged
 from pipelines.pixels.images import encode
-from pipelines.sample.scenes import HELD_OUT_SEED, bodies, scene
+from pipelines.sample.scenes import HELD_OUT_SEED, bodies, plate, scene
 
 CASE = products([Held(HELD_OUT_SEED, drawn := scene(HELD_OUT_SEED, (300, 300)), encode(drawn.rgb, "png"))])[0]
 
@@ -27,6 +27,21 @@ def test_product_that_was_moved_is_unchanged_and_one_that_was_repainted_is_not()
     assert unchanged(edited(moved), moved) == 1
     assert unchanged(edited(half), half) < 1
     assert unchanged(edited(moved), source ^ np.uint8(1)) == 0
+
+
+def test_place_of_a_removed_product_is_measured_by_the_scene_without_it():
+    case = next(case for case in products(held_out_scenes(5)) if not case.thing.worn)
+    source, mask = case.held.scene.rgb, case.thing.mask
+
+    perfect, untouched = (
+        emptiness([(Edited(case, "red", {}, picture, source, mask), picture)])[
+            "remove: Delta E 2000 to the scene without the product"
+        ]
+        for picture in (plate(case.held.seed, (mask.shape[1], mask.shape[0])), source)
+    )
+
+    assert perfect.value == 0
+    assert untouched.value > 10
 
 
 def test_bodies_are_who_wears_the_products_and_never_a_product():

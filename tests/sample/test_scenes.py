@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines.sample.scenes import SceneObject, caption, scene
+from pipelines.sample.scenes import SceneObject, caption, plate, scene
 from pipelines.sample.shapes import CATEGORIES
 from pipelines.sample.textures import BACKGROUNDS, COLOURS, PATTERNS
 
@@ -95,3 +95,21 @@ def test_a_caption_leaves_plain_unsaid():
 
     assert caption(SceneObject("shirt", "red", "striped", empty, (0, 0, 0, 0))) == "a striped red shirt"
     assert caption(SceneObject("mug", "blue", "plain", empty, (0, 0, 0, 0))) == "a blue mug"
+
+
+def test_plate_is_the_scene_where_no_lone_product_or_shadow_is():
+    seed, size_wh = next(
+        (seed, (300, 300)) for seed in range(100) if not any(thing.worn for thing in scene(seed, (300, 300)).objects)
+    )
+
+    drawn, bare = scene(seed, size_wh), plate(seed, size_wh)
+
+    product = np.logical_or.reduce([thing.mask for thing in drawn.objects])
+    assert (drawn.rgb[product] != bare[product]).any(1).mean() > 0.9
+    np.testing.assert_array_equal(drawn.rgb[:20], bare[:20])
+
+
+def test_plate_keeps_what_is_worn():
+    seed = next(seed for seed in range(100) if all(thing.worn for thing in scene(seed, (300, 300)).objects))
+
+    np.testing.assert_array_equal(scene(seed, (300, 300)).rgb, plate(seed, (300, 300)))
