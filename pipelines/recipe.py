@@ -69,7 +69,12 @@ MODEL_SETS: dict[str, dict[str, dict[str, Any]]] = {
 TASK_DEFAULTS: dict[Task, dict[str, dict[str, Any]]] = {
     "replace": {},
     "recolour": {"paint": {"strength": 0.25}},
-    "remove": {"paint": {"guidance": 1.0, "strength": 0.35}, "mask": {"grow": 0.03}, "score": {"likeness": False}},
+    "remove": {
+        "paint": {"guidance": 1.0, "strength": 0.35},
+        "mask": {"grow": 0.03, "shadow_margin": 0.12, "denoise_shape": "box"},
+        "compose": {"colour_fit": False},
+        "score": {"likeness": False},
+    },
     "background": {"score": {"likeness": False}},
     "studio": {"paint": {"variants": 1}, "score": {"likeness": False}},
     "outpaint": {"score": {"likeness": False}},
@@ -77,7 +82,9 @@ TASK_DEFAULTS: dict[Task, dict[str, dict[str, Any]]] = {
     "insert": {"paint": {"strength": 0.5}},
     "restyle": {"paint": {"strength": 0.5}, "score": {"likeness": False}},
 }
-"""What a task fills in where recipe and model set are silent. 0.4 for a seam: Krita AI Diffusion's second pass."""
+"""What a task fills in where recipe and model set are silent. 0.4 for a seam: Krita AI Diffusion's second pass. What is
+removed leaves neither its shadow nor its outline to tell what was there; to fit its colours made them worse (Delta E
+2000 to the scene without the product 4.5, without the fit 3.0, on 7 held-out products)."""
 
 
 FILLS: dict[Task, str] = {"replace": "blur", "remove": "telea"}
@@ -230,7 +237,7 @@ def _filled_in(given: Mapping[str, Any]) -> dict[str, Any]:
     task = _task_of(given)
     filled = dict(given)
     finds = () if task in FINDS_NOTHING else ("find",) if filled.get("find") else ("detect", "segment")
-    for section in (*FINDING, "mask", "paint", "score"):
+    for section in (*FINDING, "mask", "paint", "compose", "score"):
         said = filled.get(section, {})
         if isinstance(said, Mapping) and (said or section in finds or section not in FINDING):
             of_models = MODEL_SETS.get(str(given.get("models")), {}).get(section, {})

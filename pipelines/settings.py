@@ -342,6 +342,11 @@ class MaskSettings(Settings):
     denoise_grow: float = Field(
         0.015, ge=0, le=0.5, description="Further growth of what is denoised, never of what may change."
     )
+    denoise_shape: Literal["outline", "box"] = Field(
+        "outline",
+        description="What is denoised: the mask, whose outline tells a painter what to paint, or the box round it, as "
+        "`remove` does, so that nothing tells what was there.",
+    )
     max_area: float = Field(0.9, gt=0, le=1, description="A larger mask is refused. Share of the picture.")
     crop_px: int = Field(
         512, ge=64, le=2048, multiple_of=8, description="Side of the painter's crops; from `models`. Pixels."

@@ -18,7 +18,7 @@ from pipelines.pixels import layouts
 from pipelines.pixels.cutouts import Cutout, core
 from pipelines.pixels.fills import filled
 from pipelines.pixels.layouts import Layout
-from pipelines.pixels.masks import diagonal_px, grow, shrink, with_shadow_margin
+from pipelines.pixels.masks import bounding_box, diagonal_px, grow, shrink, with_shadow_margin
 from pipelines.pixels.recolour import colour_of, recoloured
 from pipelines.settings import InScene, InStudio, MaskSettings, OnBackground, OnLargerCanvas, OnSource
 
@@ -108,14 +108,14 @@ def _on_source(settings: MaskSettings, given: Given) -> Work:
         allowed = [_band(mask, settings.band_px) for mask in allowed]
     leaks = [_leaked(settings, mask) for mask in allowed]
     layout = layouts.replaced(given.source, np.logical_or.reduce(allowed), np.logical_or.reduce(leaks))
-    return Work(layout, leaks, _start(settings, given, layout.repaint))
+    return Work(layout, leaks, _start(settings, given, layout.allow))
 
 
-def _start(settings: MaskSettings, given: Given, repaint: Mask) -> RGB | None:
+def _start(settings: MaskSettings, given: Given, allow: Mask) -> RGB | None:
     if given.colour is not None:
         return recoloured(given.source, np.logical_or.reduce(given.products), _colour(given.colour))
     fill = settings.layout.fill if isinstance(settings.layout, OnSource) else "original"
-    return None if fill == "original" else filled(given.source, repaint, fill)
+    return None if fill == "original" else filled(given.source, allow, fill)
 
 
 def _insert(settings: MaskSettings, given: Given) -> Work:
@@ -204,7 +204,11 @@ def _band(mask: Mask, width_px: int) -> Mask:
 
 
 def _leaked(settings: MaskSettings, allowed: Mask) -> Mask:
-    return grow(allowed, round(settings.denoise_grow * diagonal_px(allowed)))
+    leaked = grow(allowed, round(settings.denoise_grow * diagonal_px(allowed)))
+    if settings.denoise_shape == "box":
+        left, top, right, bottom = bounding_box(leaked)
+        leaked[top:bottom, left:right] = True
+    return leaked
 
 
 def _colour(name: str) -> tuple[int, int, int]:

@@ -11,7 +11,7 @@ from pipelines.errors import ConfigError
 from pipelines.executors.inline import run
 from pipelines.finish import base_of
 from pipelines.pixels.images import decode, encode
-from pipelines.pixels.masks import from_rle
+from pipelines.pixels.masks import bounding_box, from_rle
 from pipelines.recipe import TASK_DEFAULTS
 from tests.fakes import FakeDetector, a_graph, a_picture, a_recipe
 
@@ -380,6 +380,18 @@ def test_only_the_largest_parts_stay_where_that_is_asked(tmp_path):
 
     assert from_rle(both["allow_mask_rle"])[70:80, 100:110].all()
     assert not from_rle(one["allow_mask_rle"])[70:80, 100:110].any()
+
+
+def test_what_is_removed_leaves_its_outline_and_shadow_to_no_one(tmp_path):
+    row = made(tmp_path, "remove")
+
+    allow, repaint = from_rle(row["allow_mask_rle"]), from_rle(row["repaint_mask_rle"])
+    left, top, right, bottom = bounding_box(repaint)
+    assert repaint[top:bottom, left:right].all()
+    assert (allow & repaint).sum() == allow.sum()
+    product = (a_picture(3, (120, 90)) != a_picture(3, (120, 90))[0, 0]).any(2)
+    around, of_product = bounding_box(allow), bounding_box(product)
+    assert around[3] - of_product[3] > of_product[1] - around[1] > 0  # below there is room for a shadow
 
 
 @pytest.mark.parametrize(("strength", "fill"), [(0.6, "blur"), (1.0, "original")])
