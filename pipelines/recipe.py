@@ -47,7 +47,7 @@ RECIPES = Path(__file__).parent / "recipes"
 MODEL_SETS: dict[str, dict[str, dict[str, Any]]] = {
     "embedded": {
         "detect": {"checkpoint": "embedded:detector", "call_size": 4, "min_score": 0.38},
-        "segment": {"checkpoint": "embedded:segmenter", "call_size": 4},
+        "segment": {"checkpoint": "embedded:segmenter", "call_size": 4, "room": 0.75},
         "find": {
             "checkpoint": "embedded:segmenter",
             "encoder": "embedded:encoder",

@@ -157,6 +157,14 @@ class SegmentSettings(ModelSettings):
         "source",
         description="Where a later step cuts: as `detect.on`, in the source, or in what the steps before made.",
     )
+    room: float | None = Field(
+        None,
+        ge=0.3,
+        le=10,
+        description="SAM looks at each box by itself, with so much room on each side, as large as its input takes: "
+        "finer outlines of what is small in its picture, for one more look a box; null: once at the whole picture. "
+        "Share of the box's longer side.",
+    )
     detail: Literal["auto", "part", "whole"] = Field(
         "auto", description="Of SAM's readings of a box: the one it trusts most, the smallest, or the largest."
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,6 +51,26 @@ def area_fraction(boxes_xyxy: Boxes, size_wh: tuple[int, int]) -> NDArray[np.flo
     if width < 1 or height < 1:
         raise ValueError(f"a picture of {width} x {height} pixels has no area; expected at least 1 x 1")
     return np.asarray(_areas(clip(boxes_xyxy, size_wh)) / np.float32(width * height), np.float32)
+
+
+def with_room(box_xyxy: Boxes, room: float, size_wh: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The square round a box (4,) with room on each side, shifted inside the picture and cut off where it has no place.
+
+    Args:
+        box_xyxy: it may lie on the border or be empty, not beyond the picture.
+        room: a share of the box's longer side, 0 or more.
+        size_wh: of the picture, pixels.
+
+    Returns:
+        Left, top, right, bottom, pixels, whole ones; at least 1 x 1.
+    """
+    side = max(1, math.ceil(float(max(box_xyxy[2:] - box_xyxy[:2])) * (1 + 2 * room)))
+    starts = [
+        max(0, min(round(float(low + high) / 2 - side / 2), length - side))
+        for low, high, length in zip(box_xyxy[:2], box_xyxy[2:], size_wh, strict=True)
+    ]
+    left, top = (min(start, length - 1) for start, length in zip(starts, size_wh, strict=True))
+    return left, top, min(left + side, size_wh[0]), min(top + side, size_wh[1])
 
 
 def iou_matrix(a_xyxy: Boxes, b_xyxy: Boxes) -> NDArray[np.float32]:

@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from pipelines.pixels.boxes import area_fraction, clip, iou_matrix, nms, to_pixels
+from pipelines.pixels.boxes import area_fraction, clip, iou_matrix, nms, to_pixels, with_room
 
 NONE = np.zeros((0, 4), np.float32)
 
@@ -77,3 +77,18 @@ def test_importing_the_pixels_loads_neither_torch_nor_ray():
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
     assert shown.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("box", "room", "expected"),
+    [
+        ([40, 40, 60, 50], 0.5, (30, 25, 70, 65)),
+        ([0, 0, 10, 10], 0.5, (0, 0, 20, 20)),
+        ([90, 70, 100, 80], 0.5, (80, 60, 100, 80)),
+        ([0, 0, 100, 80], 1.0, (0, 0, 100, 80)),
+        ([5, 5, 5, 5], 1.0, (4, 4, 5, 5)),
+        ([100, 80, 100, 80], 1.0, (99, 79, 100, 80)),
+    ],
+)
+def test_room_round_a_box_stays_inside_the_picture(box, room, expected):
+    assert with_room(np.array(box, np.float32), room, (100, 80)) == expected
