@@ -149,6 +149,9 @@ class DetectSettings(ModelSettings):
     )
 
 
+Room = Annotated[float, Field(ge=0.3, le=10)] | None
+
+
 class SegmentSettings(ModelSettings):
     """How a box becomes a mask."""
 
@@ -157,10 +160,8 @@ class SegmentSettings(ModelSettings):
         "source",
         description="Where a later step cuts: as `detect.on`, in the source, or in what the steps before made.",
     )
-    room: float | None = Field(
+    room: Room = Field(
         None,
-        ge=0.3,
-        le=10,
         description="SAM looks at each box by itself, with so much room on each side, as large as its input takes: "
         "finer outlines of what is small in its picture, for one more look a box; null: once at the whole picture. "
         "Share of the box's longer side.",
@@ -196,6 +197,7 @@ class FindSettings(ModelSettings):
         0.7, ge=0, le=1, description="Of points whose masks' boxes overlap more, one stays. IoU."
     )
     box_rounds: int = Field(0, ge=0, le=4, description="How often each mask is cut again from the box round it.")
+    room: Room = Field(None, description="What is kept is cut once more from the box round it, as by `segment.room`.")
     min_speck: float = Field(
         0.3, ge=0, le=1, description="Smaller loose parts of a mask go; they are mostly not the same thing. Share."
     )

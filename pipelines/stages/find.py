@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipelines.models import RGB, Encoder, Proposals, Proposer
+from pipelines.models import RGB, Encoder, Proposals, Proposer, Segmenter
+from pipelines.models.closer import CloserSegmenter
 from pipelines.models.loading import load_encoder, load_segmenter
 from pipelines.pixels.grounds import reference_crop
 from pipelines.pixels.images import decode, thumbnail
@@ -39,11 +40,11 @@ class Find:
     ground. Its score is that times the IoU that SAM predicts for it: a ragged part of a product is nearly as much like
     the words as the whole.
 
-    Adds the best `keep` candidates, best first: masks (H, W) as RLE, the boxes round them, their scores, and the
-    predicted IoUs; `box_labels` says what was asked. With `choose: union` one more mask, of all candidates nearly as
-    good as the best, comes before them with the best's scores. A row whose best candidate is below the least score is
-    rejected as `nothing_found` and keeps its candidates, so that their scores can be seen; a row with a given mask
-    passes by; by reference, one without references has failed.
+    Adds the best `keep` candidates, best first: masks (H, W) as RLE (with `room` cut once more, as SAM sees each by
+    itself), the boxes round them, their scores, and the predicted IoUs; `box_labels` says what was asked. With `choose:
+    union` one more mask, of all candidates nearly as good as the best, comes before them with the best's scores. A row
+    whose best candidate is below the least score is rejected as `nothing_found` and keeps its candidates, so that their
+    scores can be seen; a row with a given mask passes by; by reference, one without references has failed.
     """
 
     pixels_version = 1
@@ -63,10 +64,17 @@ class Find:
     }
 
     def __init__(
-        self, settings: FindSettings, proposer: Proposer | None = None, encoder: Encoder | None = None
+        self,
+        settings: FindSettings,
+        proposer: Proposer | None = None,
+        encoder: Encoder | None = None,
+        segmenter: Segmenter | None = None,
     ) -> None:
         self.settings = settings
         self.proposer = proposer or load_proposer(settings)
+        self.closer = (
+            CloserSegmenter(segmenter or load_segmenter(_sam(settings)), settings.room) if settings.room else None
+        )
         self.encoder = encoder or load_encoder(_encoder_settings(settings))
         self.negatives = self.encoder.embed_texts(settings.negatives)
 
@@ -98,7 +106,7 @@ class Find:
             found = [united([mask for mask, is_near in zip(found, near, strict=True) if is_near]), *found]
             best = np.insert(best, 0, best[0])
         by_words = self.settings.by == "clip"
-        full = [enlarged(from_rle(mask), (image.shape[0], image.shape[1])) for mask in found]
+        full = [self._closer(image, enlarged(from_rle(mask), (image.shape[0], image.shape[1]))) for mask in found]
         update: Update = {
             "boxes_xyxy": [[float(side) for side in bounding_box(mask)] for mask in full],
             "box_scores": scores[best].tolist(),
@@ -110,6 +118,14 @@ class Find:
         if not len(best) or scores[best[0]] < min_score:
             update["reason"] = "nothing_found"
         return update
+
+    def _closer(self, image: RGB, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The mask cut once more from the box round it, which SAM sees by itself; as it was if that leaves nothing."""
+        if self.closer is None:
+            return mask
+        ((answer,),) = self.closer([image], [[np.array(bounding_box(mask), np.float32)]])
+        cut = answer.masks[int(np.argmax(answer.predicted_ious))]
+        return fill_holes(cut, self.settings.max_hole) if cut.any() else mask
 
     def _candidates(self, proposals: Proposals) -> tuple[list[dict[str, Any]], NDArray[np.float32]]:
         whole = [self._tidy(mask) for mask in proposals.masks_rle]
@@ -135,8 +151,12 @@ def load_proposer(settings: FindSettings) -> Proposer:
     """The proposer of these settings, on SAM's network, which is loaded once a process."""
     from pipelines.models.sam_automatic import SamProposer  # here, since it loads torch
 
-    segmenter: Any = load_segmenter(SegmentSettings(checkpoint=settings.checkpoint, threads=settings.threads))
+    segmenter: Any = load_segmenter(_sam(settings))
     return SamProposer(segmenter.sam, settings)
+
+
+def _sam(settings: FindSettings) -> SegmentSettings:
+    return SegmentSettings(checkpoint=settings.checkpoint, call_size=1, threads=settings.threads)
 
 
 def _encoder_settings(settings: FindSettings) -> ScoreSettings:

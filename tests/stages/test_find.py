@@ -8,6 +8,7 @@ from pipelines.pixels.masks import from_rle, to_rle
 from pipelines.rows import ItemError
 from pipelines.settings import FindSettings
 from pipelines.stages.find import Find
+from tests import fakes
 
 SIDE_PX = 16
 COLOURS = {"a red cup": (200, 0, 0), "a green cup": (0, 200, 0), "a blue cup": (0, 0, 200)}
@@ -245,3 +246,27 @@ def test_both_checkpoints_count_in_the_settings_weights():
         "segmenter": "embedded:segmenter",
         "encoder": "embedded:encoder",
     }
+
+
+def test_with_room_what_is_kept_is_cut_once_more_from_its_box():
+    class Ragged(fakes.FakeProposer):
+        def __call__(self, images):
+            for proposals in super().__call__(images):
+                masks = [from_rle(rle) for rle in proposals.masks_rle]
+                for mask in masks:
+                    rows, columns = np.nonzero(mask)
+                    mask[rows.mean().astype(int), columns.mean().astype(int)] = False
+                yield Proposals(tuple(dict(to_rle(mask)) for mask in masks), proposals.predicted_ious)
+
+    picture = fakes.a_picture(3, (120, 90))
+    row = {"image_bytes": encode(picture, "png"), "given_mask_rle": None, "find_prompt": "mug", "reference_bytes": []}
+    settings = {"checkpoint": "embedded:segmenter", "encoder": "embedded:encoder", "min_text_score": -1, "max_hole": 0}
+
+    plain, closer = (
+        Find(FindSettings(**settings, room=room), Ragged(), fakes.FakeEncoder(), fakes.FakeSegmenter())([row])[0]
+        for room in (None, 0.5)
+    )
+
+    product = (picture != picture[0, 0]).any(2)
+    assert from_rle(plain["object_masks_rle"][0]).sum() == product.sum() - 1
+    np.testing.assert_array_equal(from_rle(closer["object_masks_rle"][0]), product)

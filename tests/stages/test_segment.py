@@ -1,6 +1,7 @@
 import numpy as np
 
 from pipelines.models import Candidates
+from pipelines.models.closer import CloserSegmenter
 from pipelines.pixels.images import encode
 from pipelines.pixels.masks import from_rle
 from pipelines.settings import SegmentSettings
@@ -52,42 +53,8 @@ def test_points_are_one_prompt_and_give_way_to_a_given_mask():
     assert passed_by == {}
 
 
-class Looking:
-    """Cuts what is red inside the box; remembers the sizes of what it was shown."""
+def test_with_room_boxes_are_looked_at_by_themselves():
+    segment = Segment(SETTINGS.model_copy(update={"room": 0.5}), TwoReadings())
 
-    def __init__(self):
-        self.sizes = []
-
-    def __call__(self, images, prompts):
-        for image, some in zip(images, prompts, strict=True):
-            self.sizes.append(image.shape[:2])
-            masks = []
-            for left, top, right, bottom in np.asarray(some).astype(int):
-                inside = np.zeros(image.shape[:2], bool)
-                inside[top:bottom, left:right] = True
-                masks.append(inside & (image[..., 0] > 100))
-            yield [Candidates(mask[None], np.array([0.9], np.float32)) for mask in masks]
-
-
-def test_with_room_each_box_is_looked_at_by_itself_and_its_mask_lies_where_it_was():
-    picture, looking = np.zeros((200, 300, 3), np.uint8), Looking()
-    picture[20:40, 30:60] = picture[150:170, 270:299] = (200, 0, 0)
-    row = {**ROW, "image_bytes": encode(picture, "png"), "boxes_xyxy": [[30, 20, 60, 40], [265, 150, 299, 171]]}
-
-    (update,) = Segment(SETTINGS.model_copy(update={"room": 0.5}), looking)([row])
-
-    first, second = (from_rle(rle) for rle in update["object_masks_rle"])
-    assert looking.sizes == [(60, 60), (68, 68)]
-    assert first.sum() == 20 * 30
-    assert first[20:40, 30:60].all()
-    assert second.sum() == 20 * 29
-    assert second[150:170, 270:299].all()
-
-
-def test_without_room_or_with_points_the_whole_picture_is_looked_at_once():
-    looking = Looking()
-    boxes = {**ROW, "boxes_xyxy": [[0, 0, 5, 5], [1, 1, 9, 9]]}
-
-    Segment(SETTINGS, looking)([boxes])
-
-    assert looking.sizes == [(20, 30)]
+    assert isinstance(segment.segmenter, CloserSegmenter)
+    assert segment.segmenter.room == 0.5
