@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from multiprocessing import get_context
-from typing import Final, Literal
+from typing import Final
 
 from pipelines.evaluation.bars import Bar
 from pipelines.evaluation.cases import Case, Held, products
@@ -44,16 +44,17 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """The IoU of every candidate with the product, best score first, and whether the first one was good enough.
+    """The IoU of the candidates with the product, best score first, and whether the first one was good enough.
 
     `absent_found` says whether the stranger was answered; `named_ious` are those of asking for the product's bare
-    category, None where the scene has two of it.
+    category, None where the scene has two of it; `all_ious` those of everything that was cut out, none by reference.
     """
 
     ious: tuple[float, ...]
     found: bool
     absent_found: bool
     named_ious: tuple[float, ...] | None = None
+    all_ious: tuple[float, ...] = ()
 
 
 def measure_finding(settings: FindSettings, scenes: Sequence[Held], processes: int = 0) -> dict[str, Figure]:
@@ -63,11 +64,11 @@ def measure_finding(settings: FindSettings, scenes: Sequence[Held], processes: i
     found but rejected as too unlike counts as missed.
 
     Args:
-        settings: `by`, `keep` and `choose` do not count.
+        settings: `by` does not count; five candidates are kept.
         scenes: those without a product that is large enough are left out.
         processes: so many of their own work side by side; 0 is this one.
     """
-    asked = questions(scenes)
+    asked, settings = questions(scenes), settings.model_copy(update={"keep": AMONG, "choose": "best"})
     if not processes:
         return figures([_answers(settings, one) for one in asked])
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:  # not forked: torch's threads do not survive it
@@ -97,7 +98,7 @@ def figures(answers: Sequence[tuple[Answer, Answer]]) -> dict[str, Figure]:
         first: share([one.found and _hit(one.ious[:1]) for one in text]),
         by_reference: share([one.found and _hit(one.ious[:1]) for one in reference]),
         absent: share([one.absent_found for one in reference]),
-        "automatic masks: product cut out at all": share([_hit(one.ious) for one in text]),
+        "automatic masks: product cut out at all": share([_hit((*one.ious, *one.all_ious)) for one in text]),
         "automatic masks, by text: first, whatever its score": share([_hit(one.ious[:1]) for one in text]),
         "automatic masks, by text: absent product answered": share([one.absent_found for one in text]),
         "automatic masks, by bare category: among the five": share([_hit(ious[:AMONG]) for ious in named]),
@@ -114,7 +115,8 @@ def _hit(ious: Sequence[float]) -> bool:
 def _answers(settings: FindSettings, asked: Question) -> tuple[Answer, Answer]:
     thing, held = asked.case.thing, asked.case.held
     alone = [one.category for one in held.scene.objects].count(thing.category) == 1
-    by_text, by_reference = (_stage(settings, by) for by in ("clip", "reference"))
+    by_text, by_reference = (_stage(settings.model_copy(update={"by": by})) for by in ("clip", "reference"))
+    everything = _stage(settings.model_copy(update={"by": "clip", "keep": ALL, "room": None}))
 
     def ask(stage: Find, prompt: str, shown: SceneObject) -> tuple[tuple[float, ...], bool]:
         reference = encode(product_picture(shown, held.seed).rgb, "png")
@@ -127,7 +129,12 @@ def _answers(settings: FindSettings, asked: Question) -> tuple[Answer, Answer]:
     words, other = caption(thing), caption(asked.stranger)
     named = ask(by_text, thing.category, thing)[0] if alone else None
     return (
-        Answer(*ask(by_text, words, thing), ask(by_text, other, asked.stranger)[1], named),
+        Answer(
+            *ask(by_text, words, thing),
+            ask(by_text, other, asked.stranger)[1],
+            named,
+            ask(everything, words, thing)[0],
+        ),
         Answer(*ask(by_reference, words, thing), ask(by_reference, other, asked.stranger)[1]),
     )
 
@@ -153,6 +160,6 @@ def _remembering(settings: FindSettings) -> _Remembering:
 
 
 @cache
-def _stage(settings: FindSettings, by: Literal["clip", "reference"]) -> Find:
-    asked = settings.model_copy(update={"by": by, "keep": ALL, "choose": "best"})
-    return Find(asked, _remembering(settings))
+def _stage(settings: FindSettings) -> Find:
+    cut_out = settings.model_copy(update={"by": "clip", "keep": AMONG, "room": None})  # what changes no proposal
+    return Find(settings, _remembering(cut_out))
