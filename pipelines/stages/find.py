@@ -47,7 +47,7 @@ class Find:
     scores can be seen; a row with a given mask passes by; by reference, one without references has failed.
     """
 
-    pixels_version = 1
+    pixels_version = 2
     reads = {
         "image_bytes": pa.large_binary(),
         "given_mask_rle": RLE,

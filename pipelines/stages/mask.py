@@ -37,7 +37,7 @@ class Mask:
     background. A task that paints nothing has no regions. An empty mask, or one over nearly everything, is a rejection.
     """
 
-    pixels_version = 2
+    pixels_version = 3
     reads = {
         "image_bytes": pa.large_binary(),
         "size_wh": SIZE_WH,
