@@ -33,7 +33,8 @@ from pipelines.evaluation.sheet import Pair, write_pairs
 from pipelines.executors import inline
 from pipelines.finish import base_of, changeable
 from pipelines.graph import build
-from pipelines.models import RGB
+from pipelines.models import RGB, Matting
+from pipelines.models.loading import load_matting
 from pipelines.pixels.fills import filled
 from pipelines.pixels.images import decode, encode
 from pipelines.pixels.masks import from_rle, padded_window
@@ -49,6 +50,7 @@ SCENES: Final = 200
 PROCESSES: Final = 2
 CHUNK: Final = 5
 SHEET_COLUMNS: Final = 4
+HALF: Final = 128  # of opacity
 INSIDE_PX: Final = 2  # how far inside its outline a product's pixels are its own, unmixed with what is behind it
 OTHER_SCENES: Final = HELD_OUT_SEED + 500_000
 SCENE_WH: Final = (400, 400)
@@ -178,7 +180,8 @@ def measure(name: str, edited: Sequence[Edited]) -> dict[str, Figure]:
     if name == "remove":
         figures |= emptiness([(one, picture) for one, picture in done if not one.case.thing.worn])
     if name == "dress-on-model":
-        left = [_mannequin_left(one) for one, _ in done]
+        matting = load_matting()
+        left = [_mannequin_left(one, matting) for one, _ in done]
         figures["dress-on-model: mannequin pixels left, by product"] = average(left)
     return figures
 
@@ -259,9 +262,12 @@ def _found(one: Edited) -> NDArray[np.bool_] | None:
     return from_rle(masks[int(np.argmax(one.row["box_scores"]))]) if masks else None
 
 
-def _mannequin_left(one: Edited) -> float:
-    """Pixels of the cut-out that are the body's who wore the product, as a share of the product's."""
+def _mannequin_left(one: Edited, matting: Matting) -> float:
+    """Pixels of the cut-out that are mostly the body's who wore the product, as a share of the product's."""
     height, width = one.case.thing.mask.shape
     found = _found(one)
+    if found is None:
+        return 0.0
+    shows = matting(one.case.held.scene.rgb, found).alpha >= HALF
     body = bodies(one.case.held.seed, (width, height))
-    return 0.0 if found is None else float((found & body).sum() / one.case.thing.mask.sum())
+    return float((shows & body).sum() / one.case.thing.mask.sum())
