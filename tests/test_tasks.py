@@ -133,6 +133,18 @@ def test_odd_pictures_give_a_picture_or_a_reason(tmp_path, task, kind):
     assert row["changed_outside"] == [0]
 
 
+@pytest.mark.parametrize("task", ["replace", "studio"])  # of the others each takes up to a minute
+def test_picture_of_48_megapixels_goes_through(tmp_path, task):
+    source = a_picture(3, (8000, 6000))
+
+    row = made(tmp_path, task, picture=source)
+
+    assert (row["status"], row["changed_outside"]) == ("ok", [0])
+    if task == "replace":
+        outside = ~from_rle(row["allow_mask_rle"])
+        assert (delivered(row)[outside] == source[outside]).all()
+
+
 def test_background_and_studio_keep_the_product_bit_for_bit(tmp_path):
     source = a_picture(3, (120, 90))
     product = (source != source[0, 0]).any(2)
