@@ -243,6 +243,16 @@ def test_variant_shows_its_seed_scores_and_the_pixels_changed_outside(tmp_path: 
     assert "0 pixels changed outside the mask" in page.text
 
 
+def test_prompt_is_quoted_where_there_is_one(tmp_path: Path) -> None:
+    said, silent = (
+        Page(write_report(a_night(tmp_path / name, [a_row("a", paint_prompts=[words] * 2)]), tmp_path / f"{name}.html"))
+        for name, words in (("said", "a red shirt"), ("silent", ""))
+    )
+
+    assert "“a red shirt”" in said.text
+    assert "“”" not in silent.text
+
+
 def test_changed_pixels_outside_are_summed_over_the_run_and_call_for_a_person(tmp_path: Path) -> None:
     rows = [a_row("a"), a_row("b", changed_outside=[5, None]), a_row("c", changed_outside=[7, None])]
 
