@@ -1,6 +1,6 @@
 """Is a cut-out's edge the product's, and is the old background gone from it?
 
-In full: `measure_matting(ClosedFormMatting(), held_out_scenes(SCENES), through)`, some twenty minutes of one core.
+In full: `measure_matting(ClosedFormMatting(), held_out_scenes(SCENES), through)`.
 """
 
 from __future__ import annotations

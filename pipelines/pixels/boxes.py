@@ -10,27 +10,6 @@ from numpy.typing import NDArray
 Boxes = NDArray[np.float32]
 
 
-def to_pixels(boxes_cxcywh: Boxes, size_wh: tuple[int, int]) -> Boxes:
-    """Turn a detector's relative boxes into pixel corners, clipped to the image.
-
-    Args:
-        boxes_cxcywh: (N, 4) centre x, centre y, width, height, each a fraction of the image. N may be 0.
-        size_wh: image width and height, pixels.
-
-    Returns:
-        (N, 4) left, top, right, bottom, pixels; left <= right and top <= bottom.
-
-    Raises:
-        ValueError: the array is not (N, 4).
-
-    Source: box form of DETR, Carion et al. 2020, arXiv:2005.12872, section 3.1.
-    """
-    relative = _checked(boxes_cxcywh)
-    centre, half = relative[:, :2], np.maximum(relative[:, 2:], 0) / 2
-    size = np.asarray(size_wh, np.float32)
-    return clip(np.concatenate([(centre - half) * size, (centre + half) * size], axis=1), size_wh)
-
-
 def clip(boxes_xyxy: Boxes, size_wh: tuple[int, int]) -> Boxes:
     """Cut boxes (N, 4) off at the picture's borders; one that lies outside becomes an empty box on the border.
 

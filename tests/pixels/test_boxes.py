@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from pipelines.pixels.boxes import area_fraction, clip, iou_matrix, nms, to_pixels, with_room
+from pipelines.pixels.boxes import area_fraction, clip, iou_matrix, nms, with_room
 
 NONE = np.zeros((0, 4), np.float32)
 
@@ -14,22 +14,10 @@ def boxes(*corners):
 
 
 def test_no_boxes_stay_no_boxes():
-    assert to_pixels(NONE, (10, 20)).shape == (0, 4)
     assert clip(NONE, (10, 20)).shape == (0, 4)
     assert area_fraction(NONE, (10, 20)).shape == (0,)
     assert iou_matrix(NONE, boxes([0, 0, 1, 1])).shape == (0, 1)
     assert nms(NONE, np.zeros(0, np.float32), 0.5).tolist() == []
-
-
-def test_relative_box_becomes_pixel_corners():
-    found = to_pixels(boxes([0.5, 0.5, 0.5, 0.2]), (200, 100))
-
-    np.testing.assert_allclose(found, [[50, 40, 150, 60]], atol=1e-4)
-    assert found.dtype == np.float32
-
-
-def test_relative_box_is_clipped_to_the_image():
-    np.testing.assert_allclose(to_pixels(boxes([0.0, 1.0, 0.5, 0.5]), (200, 100)), [[0, 75, 50, 100]], atol=1e-4)
 
 
 def test_box_outside_becomes_an_empty_one_on_the_border():
@@ -61,7 +49,7 @@ def test_the_better_of_two_overlapping_boxes_stays_and_the_best_comes_first():
 @pytest.mark.parametrize("wrong", [np.zeros(4), np.zeros((2, 3)), np.zeros((0,))])
 def test_boxes_of_another_shape_are_refused(wrong):
     with pytest.raises(ValueError, match=r"expected \(N, 4\)"):
-        to_pixels(wrong, (10, 10))
+        clip(wrong, (10, 10))
 
 
 def test_scores_of_another_length_are_refused():
