@@ -194,6 +194,19 @@ def resolve(base_uri: str | None, path: str) -> str:
     return os.path.abspath(os.path.join(base_uri or "", path))
 
 
+def is_below(uri: str, folder_uri: str) -> bool:
+    """Whether a URI names a folder itself or something below it: `s3://b/catalogue2/x` is not below `s3://b/cat`.
+
+    Args:
+        uri: an `s3://` URI or an absolute local path. A local one counts where its links lead.
+        folder_uri: the same, of a folder or prefix; `s3://b` is the whole bucket.
+    """
+    if uri.startswith(S3) != folder_uri.startswith(S3):
+        return False
+    own, folder = (each if each.startswith(S3) else os.path.realpath(each) for each in (uri, folder_uri))
+    return f"{own.rstrip('/')}/".startswith(f"{folder.rstrip('/')}/")
+
+
 def arrow(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
     """The URI for pyarrow and Ray Data: a file system and the path in it, with boto3's endpoint, region and keys.
 

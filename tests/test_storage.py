@@ -70,6 +70,34 @@ def test_deleting_twice_is_fine(base):
     assert not storage.exists(uri)
 
 
+@pytest.mark.parametrize("root", ["s3://b", "/data"])
+def test_below_a_folder_is_the_folder_and_what_lies_in_it(root):
+    folder = f"{root}/cat"
+
+    assert all(storage.is_below(uri, folder) for uri in (folder, f"{folder}/", f"{folder}/a.jpg", f"{folder}/a/b/c"))
+    assert storage.is_below(f"{folder}/a.jpg", f"{folder}/")
+    assert storage.is_below(f"{folder}/a.jpg", root)
+    assert not any(storage.is_below(uri, folder) for uri in (root, f"{root}/catalogue2/a.jpg", f"{root}/Cat/a.jpg"))
+
+
+def test_nothing_in_a_bucket_is_below_a_local_folder_or_another_bucket():
+    assert not storage.is_below("s3://b/cat/a.jpg", "/")
+    assert not storage.is_below("/b/cat/a.jpg", "s3://b")
+    assert not storage.is_below("s3://bb/cat/a.jpg", "s3://b")
+    assert storage.is_below("/b/cat/a.jpg", "/")
+
+
+def test_a_local_path_is_where_its_links_lead(tmp_path):
+    for name in ("cat", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "cat" / "out").symlink_to(tmp_path / "other")
+    (tmp_path / "same").symlink_to(tmp_path / "cat")
+
+    assert not storage.is_below(str(tmp_path / "cat" / "out" / "a.jpg"), str(tmp_path / "cat"))
+    assert storage.is_below(str(tmp_path / "same" / "a.jpg"), str(tmp_path / "cat"))
+    assert storage.is_below(str(tmp_path / "cat" / "a.jpg"), str(tmp_path / "same"))
+
+
 def test_only_the_very_file_exists(base):
     storage.write(storage.join(base, "folder", "file.jpg"), b"x")
 
