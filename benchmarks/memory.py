@@ -79,7 +79,7 @@ def main(items: int, folder: Path) -> None:
         logging_level="ERROR",
     )
     ledger = data.Ledger.remote(items, [node.name for node in graph.nodes])
-    paths = [str(folder / name) for name in ("rows.parquet", "parts", "checkpoint")]
+    paths = [str(folder / name) for name in ("rows.parquet", "parts")]
     data.run(graph, LOCAL, *paths, ledger)
 
 

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines import recipe as recipes
-from pipelines.errors import ConfigError, PackshotError, TooManyUnexpected
+from pipelines.errors import ConfigError, NeedsAPerson, PackshotError
 from pipelines.settings import DEFAULT_NEGATIVE_PROMPT
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def plainly(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             command(*args, **kwargs)
-        except TooManyUnexpected as error:
+        except NeedsAPerson as error:
             err.print(f"stopped: {error}", markup=False, highlight=False)
             raise typer.Exit(1) from None
         except PackshotError as error:
@@ -142,12 +142,20 @@ def render(
     max_failed: Annotated[
         float, typer.Option(min=0, max=1, help="More failed rows than this share: exit code 1.")
     ] = 0.02,
-    max_unexpected: Annotated[int, typer.Option(min=0, help="More rows that broke unexpectedly stop the run.")] = 10,
+    max_unexpected: Annotated[
+        int, typer.Option(min=0, help="More rows that broke unexpectedly (and more than 0.1 % of them) stop the run.")
+    ] = 10,
+    allow_vanished: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="More items gone from the catalogue than this share: no run, exit code 1."),
+    ] = 0.05,
 ) -> None:
     """Render a catalogue: plan, run on Ray, verify, publish."""
     from pipelines.run import render as render_night
 
-    outcome = render_night(asked.night(max_failed=max_failed, max_unexpected=max_unexpected), _ray)
+    outcome = render_night(
+        asked.night(max_failed=max_failed, max_unexpected=max_unexpected, allow_vanished=allow_vanished), _ray
+    )
     facts = {
         "run_id": outcome.run_id,
         "run_uri": outcome.run_uri,

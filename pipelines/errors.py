@@ -7,7 +7,9 @@
     ├── Missing               a file is not there
     ├── Changed               a file is not the version that was planned
     ├── TooManyBytes          a file is larger than allowed
-    ├── TooManyUnexpected     more rows failed unexpectedly than `max_unexpected` allows             (exit 1)
+    ├── NeedsAPerson          the run would not do what was meant; nothing is published               (exit 1)
+    │   ├── TooManyUnexpected more rows failed unexpectedly than `max_unexpected` allows
+    │   └── TooManyVanished   more items left the catalogue than `--allow-vanished` allows
     └── ImageError            one picture is bad; carries a `reason` of `rows.REASONS` and becomes a row, never an exit
 
 Any other exception is a bug: inside a stage `apply` turns it into a failed row, elsewhere it stops the run.
@@ -42,8 +44,16 @@ class TooManyBytes(PackshotError):
     """A file is larger than the caller allows; nothing of it was kept."""
 
 
-class TooManyUnexpected(PackshotError):
-    """More rows failed for unexpected reasons than the run allows; nothing is published."""
+class NeedsAPerson(PackshotError):
+    """A run that went on would not do what was meant: a person has to look; nothing is published."""
+
+
+class TooManyUnexpected(NeedsAPerson):
+    """More rows failed for unexpected reasons than the run allows."""
+
+
+class TooManyVanished(NeedsAPerson):
+    """More items of the newest run are missing from the catalogue than may leave without a question."""
 
 
 class ImageError(PackshotError):

@@ -38,7 +38,9 @@ from pipelines.stages.score import Score
 from pipelines.stages.segment import Segment
 
 STARTS = ("detect", "find", "mask", "score", "judge")
-"""The nodes at which an item can be taken up again from what the last manifest holds."""
+"""The nodes at which an item may be taken up again, where the last manifest holds what they and later ones read."""
+CROPS_ARE_FETCHED = ("score", "judge")
+"""The starts at which `read` fetches the stored crops."""
 STEPLESS_LAST = ("score", "judge", "deliver")
 """What comes once, behind the last step."""
 ONLY_FOR = {
@@ -48,6 +50,8 @@ ONLY_FOR = {
     "paint_colour": "recolour",
 }
 """What `mask` reads for one task alone."""
+MADE_BY_A_CANVAS = ("base_bytes", "canvas_bytes", "overlay_bytes")
+"""What `mask` makes, and `deliver` reads, only for tasks that paint on another canvas than the source."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,6 @@ class Graph:
     """Nodes in order; building one checks that each column is there before it is read."""
 
     nodes: tuple[Node, ...]
-    starts: tuple[str, ...] = STARTS
 
     @cached_property
     def catalogue_columns(self) -> dict[str, pa.DataType]:
@@ -176,7 +179,23 @@ class Graph:
         """The last node at or before the first changed one from which the last manifest can be continued."""
         names = [node.name for node in self.nodes]
         reached = names.index(changed) if changed in names else names.index(self.first)
-        return [start for start in self.starts if start in names and names.index(start) <= reached][-1]
+        return next((start for start in reversed(self.starts) if names.index(start) <= reached), self.first)
+
+    @cached_property
+    def starts(self) -> tuple[str, ...]:
+        """Those of `STARTS` behind which no node reads what only a node before them makes and nobody stores."""
+        return tuple(node.name for node in self.nodes if node.name in STARTS and self._can_start_at(node.name))
+
+    def _can_start_at(self, start: str) -> bool:
+        position = [node.name for node in self.nodes].index(start)
+        fetched = {name for name in Read.adds if name != "finished_crops" or start in CROPS_ARE_FETCHED}
+        made = {name for node in self.nodes[:position] for name in node.adds}
+        lost = {name for name in made if plain(name) in BIG_COLUMNS} - fetched
+        for node in self.nodes[position:]:
+            if lost & set(node.read()):
+                return False
+            lost -= set(node.adds)
+        return True
 
 
 def build(recipe: Recipe, store: Store | None = None) -> Graph:
@@ -189,12 +208,13 @@ def build(recipe: Recipe, store: Store | None = None) -> Graph:
     for number, step in enumerate(steps, start=1):
         nodes += _step(step, number, hands_on=number < last)
     unread = frozenset(() if recipe.score.segmenter else ("region_rgb",))
+    unmade = frozenset(MADE_BY_A_CANVAS if last == 1 and recipe.paint.task in ON_SOURCE else ())
     nodes += [
         Node("score", Score, recipe.score, step=last, leaves=unread),
         Node("judge", Judge, recipe.judge, step=last),
-        Node("deliver", Deliver, recipe.deliver, (("store", store),), step=last),
+        Node("deliver", Deliver, recipe.deliver, (("store", store),), step=last, leaves=unmade),
     ]
-    return Graph(tuple(nodes), _starts(recipe))
+    return Graph(tuple(nodes))
 
 
 def _step(recipe: Recipe, number: int, hands_on: bool) -> list[Node]:
@@ -214,14 +234,6 @@ def _step(recipe: Recipe, number: int, hands_on: bool) -> list[Node]:
         for name, stage, section in chained
         if section
     ]
-
-
-def _starts(recipe: Recipe) -> tuple[str, ...]:
-    """Pictures that a step made on its way are in no manifest: what needs them begins before they are made."""
-    finding = STARTS[:2]
-    if len(recipe.chain()) > 1:
-        return finding
-    return STARTS if recipe.paint.task in ON_SOURCE else (*finding, "mask")
 
 
 def first_change(old: dict[str, str], new: dict[str, str], stopped_at: str | None) -> str | None:

@@ -9,18 +9,24 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines import storage
-from pipelines.errors import InfrastructureError
-from pipelines.rows import OK, PENDING, STRINGS, Row, as_seen_by
+from pipelines.errors import InfrastructureError, Missing
+from pipelines.rows import FAILED, OK, PENDING, STRINGS, Row, as_seen_by
+
+logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
+STORED = r"^.*/((?:images|crops|variants)/[0-9a-f]{2}/[0-9a-f]{64}\.[a-z0-9]+)$"
+"""What lies at the sha256 of its bytes below an output; the group is its place there."""
 CHECKPOINTS = pa.list_(
     pa.struct([("node", pa.string()), ("uri", pa.string()), ("revision", pa.string()), ("sha256", pa.string())])
 )
@@ -79,23 +85,40 @@ def run_uri(output_uri: str, run_id: int) -> str:
     return storage.join(output_uri, "runs", f"{run_id:08d}")
 
 
-def runs(output_uri: str) -> dict[int, set[str]]:
-    """Every run under an output, oldest first, with the names of the files that lie directly in its folder."""
+@dataclass(frozen=True)
+class Runs:
+    """What lies under an output: the highest run number, the newest published run, and what was left unfinished.
+
+    `unfinished` are the numbers, newest first, of the runs without a `run.json` that are newer than the last published
+    run that left nothing pending: what they finished may still be of use.
+    """
+
+    highest: int
+    newest: Published | None
+    unfinished: tuple[int, ...]
+
+
+def runs(output_uri: str) -> Runs:
+    """Look at an output's runs: one shallow listing, and one read a run down to the last that left nothing pending."""
     base = storage.join(output_uri, "runs")
-    found: dict[int, set[str]] = {}
-    for file in storage.list_files(base, missing_ok=True):
-        number, _, name = file.uri.removeprefix(base).lstrip("/").partition("/")
-        if number.isdigit():
-            found.setdefault(int(number), set()).add(name)
-    return dict(sorted(found.items()))
+    names = [uri.rstrip("/").rpartition("/")[2] for uri in storage.list_folders(base)]
+    numbers = sorted((int(name) for name in names if name.isdigit()), reverse=True)
+    newest, unfinished = None, []
+    for number in numbers:
+        try:
+            published = open_run(output_uri, number)
+        except Missing:
+            unfinished.append(number)
+            continue
+        newest = newest or published
+        if not published.facts.get("counts", {}).get(PENDING):
+            break
+    return Runs(max(numbers, default=0), newest, tuple(unfinished))
 
 
 def newest(output_uri: str) -> Published | None:
     """The newest published run, or None."""
-    for run_id, names in reversed(runs(output_uri).items()):
-        if "run.json" in names:
-            return open_run(output_uri, run_id)
-    return None
+    return runs(output_uri).newest
 
 
 def open_run(output_uri: str, run_id: int) -> Published:
@@ -111,6 +134,9 @@ def open_run(output_uri: str, run_id: int) -> Published:
 def read(published: Published, table: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
     """The tables of a published run's files, `items` or `images`, each checked against its sha256.
 
+    Pictures and crops that lie at their sha256 are told by where the output lies now: a folder or bucket that was
+    copied or renamed, or that was written under another spelling, is read as it stands.
+
     Raises:
         InfrastructureError: a file is not what `run.json` says.
     """
@@ -123,7 +149,50 @@ def read(published: Published, table: str, columns: list[str] | None = None) -> 
                     f"{file['path']} of run {published.run_id} has sha256 {digest}; run.json says {file['sha256']}: it "
                     "was changed or cut short; restore it, or publish a new run"
                 )
-            yield pq.read_table(io.BytesIO(data), columns=columns)
+            yield _at_home(_from_parquet(data, columns), published.run_uri)
+
+
+def read_parts(run: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """The tables of finished rows that a run's workers wrote, page checksums checked.
+
+    A part that is damaged or cut short is told in the log and left out: its rows count as not done.
+
+    Args:
+        run: the run's folder; one without parts gives none.
+        columns: all if None; one that a part of an older version lacks is left out.
+    """
+    for file in storage.list_files(storage.join(run, "parts"), missing_ok=True):
+        if file.uri.endswith(".parquet"):
+            data = storage.read(file.uri, file.version)
+            try:
+                yield _at_home(_from_parquet(data, columns), run)
+            except (pa.ArrowException, OSError) as error:
+                logger.warning("%s cannot be read, so its rows are done again: %s", file.uri, error)
+
+
+def _from_parquet(data: bytes, columns: list[str] | None) -> pa.Table:
+    # A BufferReader: of a BytesIO pyarrow 26 leaves a thread behind that aborts the interpreter when it ends.
+    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    there = set(file.schema_arrow.names)
+    return file.read(columns=None if columns is None else [name for name in columns if name in there])
+
+
+def _at_home(table: pa.Table, run: str) -> pa.Table:
+    """The table with the URIs of what lies below the output as they are now."""
+    output = run.rstrip("/").rpartition("/")[0].rpartition("/")[0]
+    for name in ("crop_uris", "image_uris", "image_uri"):
+        if name in table.column_names and table[name].type in (STRINGS, pa.string()):
+            moved = [_moved(chunk, output) for chunk in table[name].chunks]
+            place = table.column_names.index(name)
+            table = table.set_column(place, name, pa.chunked_array(moved, table[name].type))
+    return table
+
+
+def _moved(uris: pa.Array, output: str) -> pa.Array:
+    if pa.types.is_string(uris.type):
+        here = output.replace("\\", "\\\\")
+        return pc.replace_substring_regex(uris, STORED, f"{here}/\\1")
+    return pa.ListArray.from_arrays(uris.offsets, _moved(uris.values, output), type=uris.type, mask=uris.is_null())
 
 
 def items_table(table: pa.Table) -> pa.Table:
@@ -150,8 +219,10 @@ def images_table(items: pa.Table, recipe: Mapping[str, Any], checkpoints: list[d
 
 def _images(item: Row, recipe: Mapping[str, Any], checkpoints: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     seeds = item["variant_seeds"] or []
-    # A pending item was painted on another night, perhaps as another recipe said: what is not known is null.
-    is_old = item["status"] == PENDING
+    # A pending item, and one that failed and keeps its pictures, was painted on another night, perhaps as another
+    # recipe said: what is not known is null. The words of one that failed are tonight's.
+    keeps_pictures = item["status"] == FAILED and bool(item["image_uris"])
+    is_old = item["status"] == PENDING or keeps_pictures
     paint = {} if is_old else recipe["paint"]
     a_variant = len(item["crop_uris"] or []) // len(seeds) if seeds else 0
 
@@ -165,8 +236,8 @@ def _images(item: Row, recipe: Mapping[str, Any], checkpoints: list[dict[str, An
             "variant": variant,
             "kept": of("variant_kept", variant),
             "reason": of("variant_reasons", variant),
-            "prompt": item["paint_prompts"][variant],
-            "negative_prompt": item["negative_prompt"],
+            "prompt": None if keeps_pictures else item["paint_prompts"][variant],
+            "negative_prompt": None if keeps_pictures else item["negative_prompt"],
             **{name: paint.get(name) for name in PAINTED_BY},
             "seed": seed,
             **dict(zip(("width", "height"), item["canvas_size_wh"] or item["size_wh"], strict=True)),
@@ -186,9 +257,14 @@ def _images(item: Row, recipe: Mapping[str, Any], checkpoints: list[dict[str, An
 
 
 def write_file(run: str, path: str, table: pa.Table) -> dict[str, Any]:
-    """Put one Parquet file of a run and answer what `run.json` says of it: path, rows, bytes, sha256."""
+    """Put one Parquet file of a run and answer what `run.json` says of it: path, rows, bytes, sha256.
+
+    Raises:
+        InfrastructureError: there is such a file, which a published run may name; it is not written over.
+    """
     data = to_parquet(table)
-    storage.write(storage.join(run, path), data)
+    if not storage.write(storage.join(run, path), data, if_absent=True):
+        raise InfrastructureError(f"{path} of {run} is there already; a run's files are written once")
     return {"path": path, "rows": len(table), "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 

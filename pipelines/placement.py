@@ -39,7 +39,7 @@ class Group:
 
 Placement = tuple[Group, ...]
 
-CPUS_BESIDE_THE_GROUPS = 2  # Ray's own read, write and checkpoint-filter tasks; without them a resumed run hangs
+CPUS_BESIDE_THE_GROUPS = 2  # Ray's own read and write tasks; with none left a run hangs
 
 LOCAL: Placement = (
     Group(

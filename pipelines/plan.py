@@ -1,27 +1,47 @@
-"""What tonight's run has to do: today's catalogue compared, item by item, with the newest published run."""
+"""What tonight's run has to do: today's catalogue compared, item by item, with what earlier runs made of it."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from pipelines import manifest, storage
-from pipelines.graph import Graph, first_change
-from pipelines.manifest import Published
-from pipelines.placement import CPUS_BESIDE_THE_GROUPS, Placement, needs
-from pipelines.rows import CATALOGUE_COLUMNS, FAILED, OK, PENDING, REASONS, Row, to_table
+from pipelines.graph import CROPS_ARE_FETCHED, Graph, first_change
+from pipelines.manifest import Published, Runs
+from pipelines.placement import CPUS_BESIDE_THE_GROUPS, Placement, fitted, needs
+from pipelines.rows import (
+    BIG_COLUMNS,
+    CATALOGUE_COLUMNS,
+    FAILED,
+    OK,
+    PENDING,
+    REASONS,
+    REJECTED,
+    STEP_WORDS,
+    Row,
+    as_seen_by,
+    plain,
+    step_of,
+    to_table,
+)
 
 KEEP, RENDER = "keep", "render"
-DIGEST = b"packshot_digest"
+ATTEMPTS_AT_THE_UNEXPECTED = 3
+"""So often an item that breaks a stage is tried; then it stays failed until something of it changes."""
+LIMITED = ("too_many_bytes", "too_many_pixels")
+"""Reasons that another limit of `read` may lift."""
+LOOKED_UP_ALONE = 1_000
+"""Up to so many stored crops are looked up one by one; of more, all are listed."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +53,8 @@ class Forecast:
     Attributes:
         bytes_to_read: pictures, masks and references, by the catalogue's listings, each as often as an item names it.
         not_listed: so many of them no listing shows; they are not in the bytes.
-        expected_s: seconds, if an item takes as long as in the newest published run.
+        expected_s: seconds, if each node takes as long an item as in the newest published run; starting Ray and
+            loading models are not in it.
         cpus: what the placement takes at once, Ray's own tasks among them; a cluster that has fewer would hang.
         gpus: the same.
     """
@@ -46,12 +67,13 @@ class Forecast:
 
     def sentences(self) -> tuple[str, ...]:
         """The same for people."""
-        size, time = "unknown, since no listing shows the pictures", "unknown, since no newest run rendered anything"
+        size = "unknown, since no listing shows the pictures"
+        time = "unknown, since the newest run tells of no node that has to run"
         if self.bytes_to_read is not None:
             unlisted = f"; files that no listing shows, not counted: {self.not_listed:,}" if self.not_listed else ""
             size = f"{self.bytes_to_read / 1e6:,.1f} MB{unlisted}"
         if self.expected_s is not None:
-            time = f"about {timedelta(seconds=round(self.expected_s))} (h:mm:ss), an item as in the newest run"
+            time = f"about {timedelta(seconds=round(self.expected_s))} (h:mm:ss), each node as in the newest run"
         return (
             f"to read: {size}",
             f"time: {time}",
@@ -62,18 +84,30 @@ class Forecast:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """One row for every item, `plan` saying keep or render; `notes` are sentences for people."""
+    """One row for every item, `plan` saying keep or render; `notes` are sentences for people.
+
+    Attributes:
+        run_id: the number that the run will have if no other process takes it first.
+        run_uri: the run's folder.
+        table: the rows to render come first, of those the ones that were left pending before.
+        digest: see `digest`.
+        runs: what lay under the output when this was planned.
+        adopted: so many kept items were finished by a run that was never published.
+        vanished: keys of items that the newest published run holds and today's catalogue does not.
+    """
 
     run_id: int
     run_uri: str
     table: pa.Table
     digest: str
+    runs: Runs
     notes: tuple[str, ...] = ()
-    resumed: bool = False
+    adopted: int = 0
+    vanished: tuple[str, ...] = ()
 
     def rows(self, what: str) -> pa.Table:
         """The rows to keep, or those to render, without the `plan` column."""
-        chosen = self.table.filter(pa.compute.equal(self.table["plan"], what))
+        chosen = self.table.filter(pc.equal(self.table["plan"], what))
         return chosen.drop_columns(["plan"])
 
     def counts(self) -> dict[str, int]:
@@ -89,22 +123,38 @@ class Plan:
             **{f"from_{start}": n for start, n in sorted(starts.items())},
         }
 
+    def as_run(self, run_id: int) -> Plan:
+        """The same plan under another number."""
+        folder = self.run_uri.rstrip("/").rpartition("/")[0]
+        return replace(self, run_id=run_id, run_uri=storage.join(folder, f"{run_id:08d}"))
 
-def digest(graph: Graph, settings: Mapping[str, Any]) -> str:
-    """What makes two plans the same: nodes with their weights, and everything else that was asked for."""
-    asked = [[node.fingerprint() for node in graph.nodes], settings]
-    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
+
+def digest(graph: Graph, catalogue_uri: str, rows: Iterable[Row]) -> str:
+    """What makes two nights the same work: nodes with their weights, the catalogue, and its items' words.
+
+    Neither how many items are to be rendered nor what the recipe is called counts.
+    """
+    made = hashlib.sha256(json.dumps([[node.fingerprint() for node in graph.nodes], catalogue_uri]).encode())
+    words = [name for name in graph.catalogue_columns if plain(name) in STEP_WORDS]
+    for row in rows:
+        made.update(json.dumps([row["item_key"], *(row.get(name) for name in words)]).encode())
+    return made.hexdigest()
 
 
 def make(
     graph: Graph,
-    rows: list[Row],
+    rows: Sequence[Row],
     output_uri: str,
     digest: str,
     limits_changed: bool = False,
     limit: int | None = None,
+    runs: Runs | None = None,
 ) -> Plan:
-    """Take an unfinished run of the same digest up again, or plan a new one; writes nothing.
+    """Compare today's catalogue with what earlier runs made of it; writes nothing.
+
+    An item is compared with the newest published run and with what unfinished runs after it left in readable parts,
+    and goes on from wherever most of the work is done: what a broken run finished is not done again, whatever was
+    asked of it.
 
     Args:
         graph: the recipe's.
@@ -112,31 +162,66 @@ def make(
         output_uri: where runs are.
         digest: see `digest`.
         limits_changed: `read`'s limits differ from the last run's: what was too large then is tried again.
-        limit: at most so many items are rendered; the others are pending and keep what they have.
+        limit: at most so many items are rendered, first those that were pending before; the others are pending and
+            keep what they have.
+        runs: what lies under the output, if that was looked at already.
     """
-    known = manifest.runs(output_uri)
-    newest_id = max(known, default=0)
-    notes = []
-    if newest_id and "run.json" not in known[newest_id] and "plan.parquet" in known[newest_id]:
-        unfinished = load(newest_id, manifest.run_uri(output_uri, newest_id))
-        if unfinished.digest == digest:
-            return unfinished
-        notes.append(
-            f"run {newest_id} was left unfinished with another recipe or other weights; it is not taken up again"
-        )
-    last = manifest.newest(output_uri)
-    table, more = _compare(graph, rows, last, output_uri, limits_changed, limit)
-    run_id = newest_id + 1
-    return Plan(run_id, manifest.run_uri(output_uri, run_id), table, digest, (*notes, *more))
+    runs = runs or manifest.runs(output_uri)
+    published = _of_published(runs.newest) if runs.newest else None
+    earlier = [*([published] if published else []), *(_of_parts(output_uri, number) for number in runs.unfinished)]
+    items = [_against_all(graph, row, earlier, limits_changed) for row in rows]
+    chosen = _chosen(graph, items, published, limit)
+    expired = _start_again_where_expired(graph, chosen, output_uri)
+    adopted = Counter(item.run_id for item in items if item.row["plan"] == KEEP and item.run_id in runs.unfinished)
+    vanished = tuple(sorted(set(published.places if published else ()) - {row["item_key"] for row in rows}))
+    return Plan(
+        runs.highest + 1,
+        manifest.run_uri(output_uri, runs.highest + 1),
+        to_table(chosen, pa.schema([*graph.manifest_schema(), pa.field("plan", pa.string())])),
+        digest,
+        runs,
+        (*_notes(runs, adopted, vanished), *expired),
+        adopted.total(),
+        vanished,
+    )
 
 
-def forecast(made: Plan, listed: Mapping[str, storage.File], last: Published | None, placement: Placement) -> Forecast:
+def put(plan: Plan) -> None:
+    """Write the plan into its run's folder, for those who look at a run; its owner alone does."""
+    table = plan.table.replace_schema_metadata({b"packshot_digest": plan.digest.encode()})
+    storage.write(storage.join(plan.run_uri, "plan.parquet"), manifest.to_parquet(table))
+
+
+def results_of(published: Published, keys: Iterable[str], graph: Graph) -> dict[str, dict[str, Any]]:
+    """What nodes made of items on an earlier night, under the names that this graph's columns have.
+
+    Only of items that had a picture then; the last step's columns then are the last step's columns now.
+    """
+    wanted = pa.array(list(keys), pa.string())
+    steps = _steps(published)
+    made = {name for node in graph.nodes for name in node.adds if plain(name) not in BIG_COLUMNS}
+    found: dict[str, dict[str, Any]] = {}
+    for table in manifest.read(published, "items"):
+        for known in table.filter(pc.is_in(table["item_key"], wanted)).to_pylist():
+            if any(known["image_uris"] or ()):
+                seen = _under_todays_names(graph, known, steps)
+                found[known["item_key"]] = {name: value for name, value in seen.items() if name in made}
+    return found
+
+
+# --- forecast
+
+
+def forecast(
+    made: Plan, graph: Graph, listed: Mapping[str, storage.File], node_s: Mapping[str, float], placement: Placement
+) -> Forecast:
     """What a plan will take.
 
     Args:
         made: the plan.
+        graph: the recipe's.
         listed: the catalogue's files by URI.
-        last: the newest published run.
+        node_s: seconds that a node took an item, by node: `run.json` says so of the newest run.
         placement: where it is to run.
     """
     to_render = made.rows(RENDER)
@@ -147,95 +232,147 @@ def forecast(made: Plan, listed: Mapping[str, storage.File], last: Published | N
     return Forecast(
         bytes_to_read=sum(sizes) if sizes or not uris else None,
         not_listed=len(uris) - len(sizes),
-        expected_s=_expected_s(len(to_render), last),
+        expected_s=_expected_s(to_render["start_at"].to_pylist(), graph, node_s, placement),
         cpus=cpus,
         gpus=gpus,
     )
 
 
-def _expected_s(items: int, last: Published | None) -> float | None:
-    rendered = last.facts["counts"]["rendered"] if last else 0
-    return round(items * last.facts["seconds"]["run"] / rendered, 1) if last and rendered else None
+def _expected_s(
+    starts: Sequence[str | None], graph: Graph, node_s: Mapping[str, float], placement: Placement
+) -> float | None:
+    """The busiest group's share: its nodes' seconds times the rows that do not pass them by, over its processes."""
+    if not starts:
+        return 0.0
+    order = [node.name for node in graph.nodes]
+    begins = Counter(order.index(start) if start else 0 for start in starts)
+    rows_at = {
+        name: len(starts) if name == "read" else sum(n for begin, n in begins.items() if begin <= position)
+        for position, name in enumerate(order)
+    }
+    if any(rows and name not in node_s for name, rows in rows_at.items()):
+        return None
+    groups = fitted(placement, graph)
+    return round(max(sum(node_s[n] * rows_at[n] for n in one.nodes if rows_at[n]) / one.replicas for one in groups), 1)
 
 
-def commit(plan: Plan) -> Plan:
-    """Put the plan if absent; who loses the race reads the winner's."""
-    if plan.resumed:
-        return plan
-    table = plan.table.replace_schema_metadata({DIGEST: plan.digest.encode()})
-    if storage.write(storage.join(plan.run_uri, "plan.parquet"), manifest.to_parquet(table), if_absent=True):
-        return plan
-    return load(plan.run_id, plan.run_uri)
+# --- what earlier runs know
 
 
-def load(run_id: int, run_uri: str) -> Plan:
-    """A plan that was put before."""
-    table = pq.read_table(io.BytesIO(storage.read(storage.join(run_uri, "plan.parquet"))))
-    digest = (table.schema.metadata or {}).get(DIGEST, b"").decode()
-    return Plan(run_id, run_uri, table, digest, (f"run {run_id} is taken up where it stopped",), resumed=True)
+@dataclass(frozen=True, eq=False)
+class _Earlier:
+    """What a run made of items: its rows as it left them, and of how many steps its recipe was."""
+
+    run_id: int
+    table: pa.Table
+    steps: int
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Item key -> its row's number."""
+        return {key: place for place, key in enumerate(self.table["item_key"].to_pylist())} if len(self.table) else {}
+
+    @cached_property
+    def outcomes(self) -> list[dict[str, Any]]:
+        """What a comparison looks at first, a row an item."""
+        columns: list[dict[str, Any]] = self.table.select(
+            ["status", "reason", "node", "attempts", "node_keys"]
+        ).to_pylist()
+        return columns
+
+    def row(self, item_key: str) -> dict[str, Any]:
+        """All that the run says of an item."""
+        row: dict[str, Any] = self.table.slice(self.places[item_key], 1).to_pylist()[0]
+        return row
 
 
-def _compare(
-    graph: Graph, rows: list[Row], last: Published | None, output_uri: str, limits_changed: bool, limit: int | None
-) -> tuple[pa.Table, list[str]]:
-    old = pa.concat_tables(list(manifest.read(last, "items"))) if last else None
-    places = {key: place for place, key in enumerate(old["item_key"].to_pylist())} if old is not None else {}
-    outcomes = _outcomes(old)
-    planned: list[dict[str, Any]] = []
-    rendered = 0
-    for row in rows:
-        keyed = {**row, "node_keys": graph.node_keys(row)}
-        if row["status"] != OK:  # the table's row itself is at fault: nothing to render
-            planned.append({**keyed, "plan": KEEP})
-        elif row["item_key"] not in places:
-            planned.append({**keyed, "plan": RENDER})
-        else:
-            assert old is not None
-            place = places[row["item_key"]]
-            planned.append(_against(graph, keyed, outcomes[place], old, place, limits_changed))
-        rendered += planned[-1]["plan"] == RENDER
-        if limit is not None and planned[-1]["plan"] == RENDER and rendered > limit:
-            planned[-1] = _postponed(row, old, places)
-    notes = _start_again_where_expired(planned, output_uri)
-    return to_table(planned, pa.schema([*graph.manifest_schema(), pa.field("plan", pa.string())])), notes
+def _of_published(published: Published) -> _Earlier:
+    return _Earlier(published.run_id, pa.concat_tables(list(manifest.read(published, "items"))), _steps(published))
 
 
-def _postponed(row: Row, old: pa.Table | None, places: Mapping[str, int]) -> dict[str, Any]:
-    """An item left for another night: it keeps last night's columns and keys, if it has any."""
-    known = (
-        old.slice(places[row["item_key"]], 1).to_pylist()[0] if old is not None and row["item_key"] in places else row
-    )
-    return {**known, "status": PENDING, "plan": KEEP}
+def _of_parts(output_uri: str, run_id: int) -> _Earlier:
+    """The finished rows of a run that was never published; the parts of one run have one schema."""
+    parts = list(manifest.read_parts(manifest.run_uri(output_uri, run_id)))
+    table = pa.concat_tables(parts, promote_options="permissive") if parts else pa.table({})
+    steps = max(map(step_of, table.column_names), default=1)
+    return _Earlier(run_id, table, steps)
 
 
-def _outcomes(old: pa.Table | None) -> list[dict[str, Any]]:
-    columns = ["status", "reason", "node", "attempts", "node_keys"]
-    return [] if old is None else old.select(columns).to_pylist()
+def _steps(published: Published) -> int:
+    return max(1, len((published.facts.get("recipe") or {}).get("steps") or ()))
 
 
-def _against(
-    graph: Graph, row: dict[str, Any], outcome: Mapping[str, Any], old: pa.Table, place: int, limits_changed: bool
-) -> dict[str, Any]:
-    """Plan an item that the last run knows."""
+# --- item by item
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A planned row, how far its work is done already, and the run that it goes on from (None: from none)."""
+
+    row: dict[str, Any]
+    done: float
+    run_id: int | None = None
+
+
+DONE = float("inf")
+
+
+def _against_all(graph: Graph, row: Row, earlier: Sequence[_Earlier], limits_changed: bool) -> _Item:
+    """Plan an item from whichever run did most of what it needs; the first of equals."""
+    if row["status"] != OK:  # the table's row itself is at fault: nothing to render, and no node ran
+        return _Item({**row, "node_keys": {}, "plan": KEEP}, DONE)
+    keyed = {**row, "node_keys": graph.node_keys(row)}
+    options = [_against(graph, keyed, one, limits_changed) for one in earlier if row["item_key"] in one.places]
+    best = max(options, key=lambda item: item.done, default=_Item({**keyed, "plan": RENDER}, 0))
+    if best.row["plan"] == KEEP:
+        return best
+    return replace(best, row={**best.row, "attempts": max((item.row["attempts"] for item in options), default=0)})
+
+
+def _against(graph: Graph, row: dict[str, Any], one: _Earlier, limits_changed: bool) -> _Item:
+    """Plan an item that an earlier run knows: keep what it made, go on from a node, or begin again."""
+    outcome = one.outcomes[one.places[row["item_key"]]]
+    # What `read` refused may be a reference or a scene, which count in later nodes' keys: compare them all.
+    stopped = outcome["node"] if outcome["status"] in (FAILED, REJECTED) and outcome["node"] != "read" else None
+    changed = first_change(dict(outcome["node_keys"] or ()), row["node_keys"], stopped)
     if outcome["status"] == FAILED:
-        again = REASONS[outcome["reason"]].kind == "transient"
-        if again or (limits_changed and outcome["reason"] in ("too_many_bytes", "too_many_pixels")):
-            return {**row, "attempts": outcome["attempts"] + 1, "plan": RENDER}
-    stopped_at = graph.first if outcome["node"] == "read" else outcome["node"]
-    changed = first_change(dict(outcome["node_keys"]), row["node_keys"], stopped_at)
-    known = old.slice(place, 1).to_pylist()[0]
+        if changed is None and _stays_failed(outcome, limits_changed):
+            return _kept(row, one)
+        # What stands in a failed row beside its reason may be another night's: nothing of it is gone on with.
+        attempts = outcome["attempts"] + 1 if changed is None else 0
+        return _Item({**row, "attempts": attempts, "plan": RENDER}, 0, one.run_id)
+    known = one.row(row["item_key"])
     if changed is None and outcome["status"] == PENDING:
         changed = "judge" if known["variant_scores"] else graph.first  # it never got to what these keys promise
     if changed is None:
-        today = {name: row[name] for name in CATALOGUE_COLUMNS if name != "start_at"}
-        return {**known, **today, "node_keys": row["node_keys"], "plan": KEEP}
+        return _kept(row, one)
     start = graph.start_for(changed)
-    return {**row, **_carried(graph, known, start), "start_at": None if start == graph.first else start, "plan": RENDER}
+    if start == graph.first:
+        return _Item({**row, "plan": RENDER}, 0, one.run_id)
+    position = [node.name for node in graph.nodes].index(start)
+    return _Item({**row, **_carried(graph, known, start), "start_at": start, "plan": RENDER}, position, one.run_id)
+
+
+def _kept(row: Row, one: _Earlier) -> _Item:
+    today = {name: row[name] for name in (*CATALOGUE_COLUMNS, "node_keys") if name != "start_at"}
+    return _Item({**one.row(row["item_key"]), **today, "plan": KEEP}, DONE, one.run_id)
+
+
+def _stays_failed(outcome: Mapping[str, Any], limits_changed: bool) -> bool:
+    """Whether an item that failed, and of which nothing changed, is left as it is."""
+    word = outcome["reason"]
+    if word not in REASONS:  # another version's word: see what this one makes of the item
+        return False
+    if word == "unexpected":
+        return bool(outcome["attempts"] + 1 >= ATTEMPTS_AT_THE_UNEXPECTED)
+    if limits_changed and word in LIMITED:
+        return False
+    return REASONS[word].kind == "permanent"
 
 
 def _carried(graph: Graph, known: Mapping[str, Any], start: str) -> dict[str, Any]:
     """What the nodes before `start` made, and the stored crops where it begins behind the painter."""
-    names = {"crop_uris"} if start in ("score", "judge") else set()
+    names = {"crop_uris"} if start in CROPS_ARE_FETCHED else set()
     for node in graph.nodes:
         if node.name == start:
             break
@@ -243,19 +380,74 @@ def _carried(graph: Graph, known: Mapping[str, Any], start: str) -> dict[str, An
     return {name: known[name] for name in names if name in known}
 
 
-def _start_again_where_expired(planned: list[dict[str, Any]], output_uri: str) -> list[str]:
-    """Send items whose stored crops are gone back to mask, and say how many."""
-    waiting = [row for row in planned if row["plan"] == RENDER and row.get("start_at") in ("score", "judge")]
-    if not waiting:
-        return []
-    there = set(_stored(output_uri))
-    gone = [row for row in waiting if not set(row["crop_uris"] or []) <= there]
+# --- all items together
+
+
+def _chosen(
+    graph: Graph, items: Sequence[_Item], published: _Earlier | None, limit: int | None
+) -> list[dict[str, Any]]:
+    """The rows to render, those that were pending before first, then those to keep and those left for another night."""
+    waited = {
+        key for key, place in published.places.items() if published.outcomes[place]["status"] == PENDING
+    } if published else set()  # fmt: skip
+    to_render = [item.row for item in items if item.row["plan"] == RENDER]
+    to_render.sort(key=lambda row: row["item_key"] not in waited)
+    kept = [item.row for item in items if item.row["plan"] == KEEP]
+    most = len(to_render) if limit is None else limit
+    return [*to_render[:most], *kept, *(_postponed(graph, row, published) for row in to_render[most:])]
+
+
+def _postponed(graph: Graph, row: Row, published: _Earlier | None) -> dict[str, Any]:
+    """An item left for another night: it keeps last night's columns and keys, if it has any."""
+    if published is None or row["item_key"] not in published.places:
+        bare = {name: row[name] for name in graph.catalogue_columns if name != "start_at"}
+        return {**bare, "node_keys": {}, "attempts": row["attempts"], "status": PENDING, "plan": KEEP}
+    known = published.row(row["item_key"])
+    # Beside a failure may stand an earlier night's picture, which is not what its keys promise.
+    keys = {} if known["status"] == FAILED else known["node_keys"]
+    seen = _under_todays_names(graph, known, published.steps)
+    return {**seen, "node_keys": keys, "status": PENDING, "plan": KEEP}
+
+
+def _under_todays_names(graph: Graph, known: Row, steps: int) -> dict[str, Any]:
+    """An earlier night's row under this graph's columns: what its last step made stands at the last step."""
+    seen = as_seen_by(known, steps)
+    last = max(node.step for node in graph.nodes)
+    return {
+        name: seen.get(plain(name)) if step_of(name) == last else known.get(name)
+        for name in graph.manifest_schema().names
+    }
+
+
+def _start_again_where_expired(graph: Graph, planned: Sequence[dict[str, Any]], output_uri: str) -> list[str]:
+    """Send items whose stored crops are gone back to where they are painted, and say how many."""
+    waiting = [row for row in planned if row["plan"] == RENDER and row.get("start_at") in CROPS_ARE_FETCHED]
+    wanted = {uri for row in waiting for uri in row["crop_uris"] or ()}
+    there = _there(wanted, output_uri) if wanted else set()
+    gone = [row for row in waiting if not set(row["crop_uris"] or ()) <= there]
+    start = graph.start_for("mask")
     for row in gone:
-        row["start_at"], row["crop_uris"] = "mask", None
+        row["start_at"], row["crop_uris"] = None if start == graph.first else start, None
     return [f"{len(gone)} items are painted again: crops that the judge needs have expired"] if gone else []
 
 
-def _stored(output_uri: str) -> Iterable[str]:
-    for folder in ("crops", "variants"):
-        files = storage.list_files(storage.join(output_uri, folder), missing_ok=True)
-        yield from (file.uri for file in files)
+def _there(uris: set[str], output_uri: str) -> set[str]:
+    """Those of the stored crops that are there still."""
+    if len(uris) <= LOOKED_UP_ALONE:
+        with ThreadPoolExecutor(16) as pool:
+            asked = sorted(uris)
+            return {uri for uri, is_there in zip(asked, pool.map(storage.exists, asked), strict=True) if is_there}
+    folders = (storage.join(output_uri, name) for name in ("crops", "variants"))
+    return {file.uri for folder in folders for file in storage.list_files(folder, missing_ok=True)}
+
+
+def _notes(runs: Runs, adopted: Mapping[int, int], vanished: Sequence[str]) -> list[str]:
+    notes = [
+        f"{adopted[number]:,} items were finished by run {number}, which was never published; they are taken over"
+        for number in runs.unfinished
+        if number in adopted
+    ]
+    if vanished and runs.newest:
+        named = ", ".join(vanished[:3]) + (" ..." if len(vanished) > 3 else "")
+        notes.append(f"{len(vanished):,} items of run {runs.newest.run_id} are no longer in the catalogue: {named}")
+    return notes

@@ -82,6 +82,28 @@ def list_files(uri: str, deep: bool = True, missing_ok: bool = False) -> Iterato
     return iter(()) if missing_ok and not os.path.exists(uri) else _list_local(uri, deep)
 
 
+def list_folders(uri: str) -> list[str]:
+    """The folders that lie directly in a prefix or folder, in order; one that is not there has none.
+
+    Raises:
+        StorageError: the bucket does not exist, refuses the credentials, or does not answer.
+    """
+    if not uri.startswith(S3):
+        if not os.path.isdir(uri):
+            return []
+        with os.scandir(uri) as entries:
+            return sorted(entry.path for entry in entries if entry.is_dir())
+    bucket, key = _split(uri)
+    with _plain_words(uri):
+        pages = (
+            client()
+            .get_paginator("list_objects_v2")
+            .paginate(Bucket=bucket, Prefix=f"{key.rstrip('/')}/" if key else "", Delimiter="/")
+        )
+        found = [prefix["Prefix"] for page in pages for prefix in page.get("CommonPrefixes", ())]
+    return sorted(f"{S3}{bucket}/{prefix.rstrip('/')}" for prefix in found)
+
+
 def read(uri: str, version: str | None = None, max_bytes: int | None = None) -> bytes:
     """A whole file, checked.
 

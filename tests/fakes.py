@@ -151,7 +151,7 @@ def a_graph(recipe: Recipe, store: Store | None = None, fakes: Mapping[str, Mapp
         replace(node, given=tuple(known[plain(node.name)].items())) if plain(node.name) in known else node
         for node in graph.nodes
     )
-    return Graph(tuple(nodes), graph.starts)
+    return Graph(tuple(nodes))
 
 
 def a_picture(seed: int, size_wh: tuple[int, int] = (96, 80)) -> RGB:

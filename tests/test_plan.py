@@ -1,57 +1,13 @@
 """What tonight's run has to do, after a night that was rendered with fakes."""
 
-import pyarrow as pa
 import pytest
 
-from pipelines import catalogue, manifest, plan
-from pipelines.executors import inline
-from pipelines.manifest import Published
-from pipelines.pixels.images import encode
+from pipelines import manifest, plan
 from pipelines.placement import GPU, LOCAL
-from pipelines.rows import to_table
-from pipelines.stages.deliver import Store
-from tests.fakes import a_graph, a_picture, a_recipe
+from tests.fakes import a_graph
+from tests.shop import Shop, starts
 
-NIGHT = Published(1, "", {"counts": {"rendered": 5}, "seconds": {"run": 20.0}})
-
-
-class Shop:
-    """A folder with pictures, a table and an output; `render` publishes a night as `run.publish` would."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.out = str(folder / "out")
-        self.products = {"sku": ["a", "b", "c"], "image": ["a.png", "b.png", "c.png"], "category": ["mug"] * 3}
-        self.products |= {"colour": ["red", "green", "blue"], "price": ["1", "2", "3"]}
-        for number, name in enumerate(self.products["image"]):
-            self.put(name, number)
-        self.sections = {}
-
-    def put(self, name, seed):
-        (self.folder / name).write_bytes(encode(a_picture(seed), "png"))
-
-    def listed(self):
-        recipe = a_recipe(self.folder, **self.sections)
-        return catalogue.files_of(recipe, pa.table(self.products), str(self.folder))
-
-    def rows(self):
-        recipe = a_recipe(self.folder, **self.sections)
-        versions = {uri: file.version for uri, file in self.listed().items()}
-        return catalogue.rows(recipe, pa.table(self.products), str(self.folder), versions)
-
-    def graph(self):
-        return a_graph(a_recipe(self.folder, **self.sections), Store(self.out))
-
-    def plan(self, limits_changed=False, limit=None):
-        return plan.make(self.graph(), self.rows(), self.out, plan.digest(self.graph(), {}), limits_changed, limit)
-
-    def render(self, limit=None):
-        """Plan, run inline, publish; answers the finished rows by key."""
-        made, graph = plan.commit(self.plan(limit=limit)), self.graph()
-        done = inline.run(graph, made.rows(plan.RENDER).to_pylist()) + made.rows(plan.KEEP).to_pylist()
-        table = manifest.items_table(to_table(done, graph.manifest_schema()))
-        manifest.publish(made.run_uri, {"files": [manifest.write_file(made.run_uri, "items/00000.parquet", table)]})
-        return {row["item_key"]: row for row in table.to_pylist()}
+NODE_S = dict.fromkeys(["read", "detect", "segment", "mask", "paint", "compose", "score", "judge", "deliver"], 0.5)
 
 
 @pytest.fixture
@@ -59,17 +15,12 @@ def shop(tmp_path):
     return Shop(tmp_path)
 
 
-def to_render(made):
-    table = made.rows(plan.RENDER)
-    return dict(zip(table["item_key"].to_pylist(), table["start_at"].to_pylist(), strict=True))
-
-
 def test_first_night_renders_everything_and_writes_nothing_while_planning(shop):
     made = shop.plan()
 
     assert made.run_id == 1
-    assert to_render(made) == {"a": None, "b": None, "c": None}
-    assert manifest.runs(shop.out) == {}
+    assert starts(made) == {"a": None, "b": None, "c": None}
+    assert manifest.runs(shop.out) == manifest.Runs(0, None, ())
 
 
 def test_next_night_renders_nothing(shop):
@@ -84,7 +35,7 @@ def test_changed_picture_alone_is_rendered_from_the_beginning(shop):
     shop.render()
     shop.put("b.png", 77)
 
-    assert to_render(shop.plan()) == {"b": None}
+    assert starts(shop.plan()) == {"b": None}
 
 
 def test_changed_word_starts_at_the_mask_with_what_was_found_last_night(shop):
@@ -93,7 +44,7 @@ def test_changed_word_starts_at_the_mask_with_what_was_found_last_night(shop):
 
     made = shop.plan()
 
-    assert to_render(made) == {"c": "mask"}
+    assert starts(made) == {"c": "mask"}
     (row,) = made.rows(plan.RENDER).to_pylist()
     assert row["object_masks_rle"] == before["c"]["object_masks_rle"]
     assert row["variant_seeds"] is None
@@ -103,7 +54,7 @@ def test_changed_threshold_starts_at_the_judge_and_gives_the_same_pictures(shop)
     before = shop.render()
     shop.sections = {"judge": {"keep_best": 1}}
 
-    assert set(to_render(shop.plan()).values()) == {"judge"}
+    assert set(starts(shop.plan()).values()) == {"judge"}
     after = shop.render()
     for key, item in after.items():
         kept = [digest for digest in item["image_sha256s"] if digest]
@@ -120,7 +71,7 @@ def test_expired_crops_send_their_item_back_to_the_mask_and_the_plan_says_so(sho
 
     made = shop.plan()
 
-    assert set(to_render(made).values()) == {"mask"}
+    assert set(starts(made).values()) == {"mask"}
     assert "3 items are painted again" in made.notes[0]
 
 
@@ -130,29 +81,29 @@ def test_changed_price_is_carried_over_without_rendering(shop):
 
     made = shop.plan()
 
-    assert to_render(made) == {}
+    assert starts(made) == {}
     assert dict(made.rows(plan.KEEP).to_pylist()[0]["columns"])["price"] == "9"
 
 
 def test_permanent_failure_stays_and_a_transient_one_is_tried_again(shop):
-    (shop.folder / "a.png").write_bytes(b"no picture")
-    (shop.folder / "b.png").unlink()
+    (shop.shelf / "a.png").write_bytes(b"no picture")
+    (shop.shelf / "b.png").unlink()
     done = shop.render()
     assert [done[key]["reason"] for key in "abc"] == ["not_an_image", "source_missing", None]
 
     made = shop.plan()
 
-    assert to_render(made) == {"b": None}
+    assert starts(made) == {"b": None}
     assert made.rows(plan.RENDER)["attempts"].to_pylist() == [1]
 
 
 def test_raised_limit_tries_what_was_too_large_again(shop):
     shop.sections = {"read": {"max_pixels": 10}}
     assert {row["reason"] for row in shop.render().values()} == {"too_many_pixels"}
+    assert starts(shop.plan()) == {}
     shop.sections = {}
 
-    assert to_render(shop.plan()) == {}
-    assert set(to_render(shop.plan(limits_changed=True))) == {"a", "b", "c"}
+    assert set(starts(shop.plan())) == {"a", "b", "c"}
 
 
 def test_item_that_was_rejected_early_is_not_touched_by_a_later_setting(shop):
@@ -160,7 +111,7 @@ def test_item_that_was_rejected_early_is_not_touched_by_a_later_setting(shop):
     assert shop.render()["a"]["reason"] == "nothing_found"
     shop.sections = {"paint": {"steps": 3}}
 
-    assert to_render(shop.plan()) == {"b": "mask", "c": "mask"}
+    assert starts(shop.plan()) == {"b": "mask", "c": "mask"}
 
 
 def test_row_without_a_needed_value_is_failed_by_the_plan_and_never_rendered(shop):
@@ -168,7 +119,7 @@ def test_row_without_a_needed_value_is_failed_by_the_plan_and_never_rendered(sho
 
     made = shop.plan()
 
-    assert set(to_render(made)) == {"a", "c"}
+    assert set(starts(made)) == {"a", "c"}
     (failed,) = [row for row in made.rows(plan.KEEP).to_pylist() if row["status"] == "failed"]
     assert (failed["reason"], failed["item_key"]) == ("missing_value", "b")
 
@@ -180,23 +131,11 @@ def test_item_that_left_the_catalogue_leaves_the_plan(shop):
     assert shop.plan().counts() == {"planned": 2, "keep": 2, "render": 0, "pending": 0}
 
 
-def test_unfinished_run_is_taken_up_by_the_same_recipe_only(shop):
-    committed = plan.commit(shop.plan())
-
-    again = shop.plan()
-    shop.sections = {"paint": {"steps": 3}}
-    other = shop.plan()
-
-    assert (again.run_id, again.resumed) == (committed.run_id, True)
-    assert (other.run_id, other.resumed) == (committed.run_id + 1, False)
-    assert "left unfinished" in other.notes[0]
-
-
 def test_limit_leaves_the_others_pending_and_they_come_first_the_next_night(shop):
     done = shop.render(limit=1)
 
     assert [done[key]["status"] for key in "abc"] == ["ok", "pending", "pending"]
-    assert to_render(shop.plan()) == {"b": None, "c": None}
+    assert starts(shop.plan()) == {"b": None, "c": None}
     assert shop.plan(limit=1).counts() == {"planned": 3, "keep": 1, "render": 1, "pending": 1, "from_read": 1}
 
 
@@ -208,13 +147,18 @@ def test_pending_item_keeps_last_nights_pictures(shop):
 
     assert after["b"]["status"] == "pending"
     assert after["b"]["image_uris"] == before["b"]["image_uris"]
-    assert to_render(shop.plan()) == {"b": "mask", "c": "mask"}
+    assert starts(shop.plan()) == {"b": "mask", "c": "mask"}
+
+
+def foretold(shop, node_s=NODE_S, placement=LOCAL, listed=None):
+    files = shop.listed() if listed is None else listed
+    return plan.forecast(shop.plan(), a_graph(shop.recipe()), files, node_s, placement)
 
 
 def test_forecast_of_nothing_to_render_is_nothing_to_read(shop):
     shop.render()
 
-    told = plan.forecast(shop.plan(), shop.listed(), NIGHT, LOCAL)
+    told = foretold(shop)
 
     assert (told.bytes_to_read, told.not_listed, told.expected_s) == (0, 0, 0.0)
 
@@ -225,32 +169,53 @@ def test_forecast_sums_the_listed_sizes_of_what_is_rendered_each_time_it_is_name
     shop.products["look"] = ["a.png", "a.png", None]
     shop.sections = {"catalogue": {"references": "look"}}
 
-    told = plan.forecast(shop.plan(), shop.listed(), NIGHT, LOCAL)
+    told = foretold(shop)
 
-    sizes = {name: (shop.folder / f"{name}.png").stat().st_size for name in "abc"}
-    assert to_render(shop.plan()) == {"a": "score", "b": None}
+    sizes = {name: (shop.shelf / f"{name}.png").stat().st_size for name in "abc"}
+    assert starts(shop.plan()) == {"a": "score", "b": None}
     assert told.bytes_to_read == 2 * sizes["a"] + sizes["b"] + sizes["a"]
-    assert told.expected_s == 2 * 4.0
+
+
+def test_forecast_counts_the_nodes_that_each_item_has_to_pass(shop):
+    shop.render()
+    shop.put("b.png", 77)
+    shop.sections = {"judge": {"keep_best": 1}}
+
+    assert starts(shop.plan()) == {"a": "judge", "b": None, "c": "judge"}
+    # two processes: three items pass read, judge and deliver, one passes the six nodes between as well
+    assert foretold(shop).expected_s == pytest.approx((3 * 3 * 0.5 + 6 * 0.5) / 2, abs=0.05)
+
+
+def test_forecast_after_a_night_that_only_judged_knows_what_painting_took(shop):
+    shop.render()
+    shop.sections = {"judge": {"keep_best": 1}}
+    shop.render()
+    shop.sections = {"paint": {"steps": 3}}
+
+    node_s = manifest.newest(shop.out).facts["node_s"]
+
+    assert set(node_s) == set(NODE_S)
+    assert foretold(shop, {node: 1000 * seconds for node, seconds in node_s.items()}).expected_s > 0
 
 
 def test_forecast_says_what_no_listing_shows_and_what_nobody_can_know(shop):
-    (shop.folder / "a.png").unlink()
+    (shop.shelf / "a.png").unlink()
 
-    some = plan.forecast(shop.plan(), shop.listed(), None, LOCAL)
-    none = plan.forecast(shop.plan(), {}, None, LOCAL)
+    some = foretold(shop, node_s={})
+    none = foretold(shop, node_s={}, listed={})
 
     assert some.not_listed == 1
-    assert some.bytes_to_read == sum((shop.folder / name).stat().st_size for name in ("b.png", "c.png"))
+    assert some.bytes_to_read == sum((shop.shelf / name).stat().st_size for name in ("b.png", "c.png"))
     assert "files that no listing shows, not counted: 1" in some.sentences()[0]
     assert (none.bytes_to_read, none.expected_s) == (None, None)
     assert none.sentences()[:2] == (
         "to read: unknown, since no listing shows the pictures",
-        "time: unknown, since no newest run rendered anything",
+        "time: unknown, since the newest run tells of no node that has to run",
     )
 
 
 def test_forecast_counts_ray_s_own_cpus_among_what_the_placement_takes(shop):
-    told = plan.forecast(shop.plan(), shop.listed(), None, GPU)
+    told = foretold(shop, placement=GPU)
 
     assert (told.cpus, told.gpus) == (sum(group.cpus * group.replicas for group in GPU) + 2, 1)
     assert f"asks for {told.cpus:g} CPUs (2 of them for Ray's own reads and writes) and 1 GPUs" in told.sentences()[2]
@@ -262,4 +227,4 @@ def test_pending_item_whose_words_came_back_is_judged_again(shop):
     shop.render(limit=1)
     shop.products["colour"] = ["black", "green", "blue"]
 
-    assert to_render(shop.plan()) == {"b": "judge", "c": "judge"}
+    assert starts(shop.plan()) == {"b": "judge", "c": "judge"}

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import manifest, plan, recipe, run, storage
+from pipelines import lease, manifest, plan, recipe, run, storage
 from pipelines.errors import ConfigError, InfrastructureError
 from pipelines.lease import Lease
 from pipelines.pixels.composite import changed_outside
@@ -60,11 +60,14 @@ def items(night):
 
 @pytest.fixture(scope="module")
 def first_night(s3, local_ray):
-    """Planned by a process that died then; another one rendered and published it."""
+    """A process died when it had rendered two of the four items; another one rendered the others and published."""
     s3.create_bucket("nights")
     table = put_catalogue("s3://nights/catalogue")
     night = Night(table, "s3://nights/out", recipe.parse(GIVEN), ONE_PROCESS, max_failed=1.0)
-    plan.commit(run.make_plan(night))
+    trial = replace(night, limit=2)
+    made = run.make_plan(trial)
+    with lease.held(made.run_uri, made.digest) as held:
+        run._on_ray(trial, made, held, None)
     return night, run.render(night)
 
 
@@ -173,7 +176,7 @@ def test_changed_price_alone_publishes_new_values_and_renders_nothing(night_afte
 
     outcome = run.render(night)
 
-    assert (outcome.run_id, outcome.counts["rendered"]) == (2, 0)
+    assert (outcome.run_id, outcome.counts["rendered"]) == (3, 0)
     assert dict(items(night)["k0"]["columns"])["price"] == "9"
 
 
@@ -188,39 +191,51 @@ def test_changed_word_renders_that_item_alone_from_the_mask(first_night, night_a
     assert made.rows(plan.RENDER)["start_at"].to_pylist() == ["mask"]
 
 
-def test_unfinished_run_is_taken_up_again(first_night):
-    _, outcome = first_night
+def test_what_a_dead_process_rendered_is_taken_over_from_its_parts(first_night):
+    night, outcome = first_night
 
-    assert outcome.run_id == 1
-    assert "taken up" in outcome.notes[0]
+    done = items(night).values()
+    assert outcome.run_id == 2
+    assert (outcome.counts["adopted"], outcome.counts["rendered"]) == (2, 2)
+    assert "2 items were finished by run 1, which was never published; they are taken over" in outcome.notes
+    assert all(uri.startswith("s3://nights/out/") for item in done for uri in item["crop_uris"] or ())
+
+
+def test_parts_that_ray_writes_carry_page_checksums(first_night):
+    night, _ = first_night
+    parts = list(storage.list_files(storage.join(manifest.run_uri(night.output_uri, 1), "parts")))
+    data = storage.read(parts[0].uri)
+
+    def refused(place, checked):
+        flipped = bytearray(data)
+        flipped[place] ^= 1
+        try:
+            pq.ParquetFile(pa.BufferReader(bytes(flipped)), page_checksum_verification=checked).read()
+        except (pa.ArrowException, OSError) as error:
+            return "crc" in str(error).lower() if checked else True
+        return False
+
+    places = range(4, len(data) // 2, len(data) // 200)
+    by_checksum = [place for place in places if refused(place, checked=True)]
+
+    assert len(by_checksum) > len(places) // 4  # flips of a page's content; those of headers no checksum covers
+    assert sum(refused(place, checked=False) for place in by_checksum) < len(by_checksum)
 
 
 def test_run_whose_lease_lapsed_publishes_nothing(tmp_path):
     table = tmp_path / "products.csv"
     table.write_text("sku,image,category,colour\nk0,0.png,mug,\n")  # no colour: nothing to render
     night = Night(str(table), str(tmp_path / "out"), recipe.parse(GIVEN), allow_embedded=True)
-    made = plan.commit(run.make_plan(night))
+    made = run.make_plan(night)
 
-    with pytest.raises(InfrastructureError, match="another process may have taken the run over"):
-        run.publish(night, made, {}, Lease(f"{made.run_uri}/lease/00000001.json", until=time.time()))
+    with pytest.raises(InfrastructureError, match="another process may be doing its work"):
+        run.publish(night, made, {}, Lease(f"{made.run_uri}/lease.json", until=time.time()))
     assert manifest.newest(night.output_uri) is None
     assert not (tmp_path / "out" / "runs" / "00000001" / "items").exists()
 
-    run.publish(night, made, {}, Lease(f"{made.run_uri}/lease/00000002.json", until=time.time() + 60))
-    with pytest.raises(InfrastructureError, match="another process published run 1 in the meantime"):
-        run.publish(night, made, {}, Lease(f"{made.run_uri}/lease/00000003.json", until=time.time() + 60))
-
-
-def test_plan_is_the_winners_when_two_are_made_at_once(tmp_path):
-    folder = tmp_path / "catalogue"
-    folder.mkdir()
-    table = put_catalogue(str(folder))
-    night = Night(table, str(tmp_path / "out"), recipe.parse(GIVEN), limit=1)
-    one, other = run.make_plan(night), run.make_plan(replace(night, limit=2))
-
-    won, lost = plan.commit(one), plan.commit(other)
-
-    assert won.counts()["render"] == lost.counts()["render"] == 1
+    run.publish(night, made, {}, Lease(f"{made.run_uri}/lease.json", until=time.time() + 60))
+    with pytest.raises(InfrastructureError, match="run 1 is published already"):
+        run.publish(night, made, {}, Lease(f"{made.run_uri}/lease.json", until=time.time() + 60))
 
 
 def test_foreign_catalogue_needs_allow_embedded(tmp_path):

@@ -1,12 +1,13 @@
-"""Run a graph on Ray Data: one `map_batches` a group, from a Parquet plan to Parquet parts, exactly once a row.
+"""Run a graph on Ray Data: one `map_batches` a group, from a Parquet plan to Parquet parts; one row in, one row out.
 
-One row in, one row out, a real `read_parquet` first and a file write last: Ray's row checkpoint is valid for such a
-pipeline and for no other (docs/decisions/0002-one-row-in-one-row-out.md).
+What a run that broke off left in its parts is taken over by the next plan (`pipelines.plan`), so Ray keeps no
+checkpoint of its own: docs/decisions/0013-what-a-broken-run-finished-is-taken-over.md.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,17 +15,18 @@ from typing import Any
 import pyarrow as pa
 import ray
 import ray.data
-from ray.data.checkpoint import CheckpointConfig
 
 from pipelines import storage
 from pipelines.errors import ConfigError, PackshotError
-from pipelines.executors.worker import DEFAULT_MAX_UNEXPECTED, Progress, Worker
+from pipelines.executors.worker import DEFAULT_MAX_UNEXPECTED, CountUnexpected, Progress, Worker
 from pipelines.graph import Graph
 from pipelines.placement import CPUS_BESIDE_THE_GROUPS, Placement, block_rows, fitted, needs
 from pipelines.progress import Meter
 from pipelines.rows import to_table
 
 logger = logging.getLogger(__name__)
+
+os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")  # Ray starts 32 to read the footer of our one file
 
 
 @ray.remote(num_cpus=0)
@@ -33,6 +35,7 @@ class Ledger:
 
     def __init__(self, rows: int, nodes: list[str]) -> None:
         self.meter = Meter(rows, nodes)
+        self.unexpected = CountUnexpected()
         self.stopped_by: PackshotError | None = None
 
     def stop(self, error: PackshotError) -> None:
@@ -44,8 +47,15 @@ class Ledger:
         return self.stopped_by
 
     def report(self, progress: Progress) -> int:
-        """Enter a node's progress; answer all unexpected failures so far."""
-        return self.meter.add(progress)
+        """Enter a node's progress; answer all unexpected failures so far.
+
+        Raises:
+            PackshotError: what stopped the run, if anything did: the caller need not go on.
+        """
+        if self.stopped_by:
+            raise self.stopped_by
+        self.meter.add(progress)
+        return self.unexpected(progress)
 
     def snapshot(self) -> Any:
         """Where every node stands."""
@@ -93,18 +103,16 @@ def run(
     placement: Placement,
     rows_uri: str,
     parts_uri: str,
-    checkpoint_uri: str,
     ledger: Any,
     max_unexpected: int = DEFAULT_MAX_UNEXPECTED,
 ) -> None:
-    """Render the rows of a Parquet file into Parquet parts; rows that an earlier try wrote are not done again.
+    """Render the rows of a Parquet file into Parquet parts, whose pages carry checksums.
 
     Args:
         graph: what to do.
         placement: where; every node of the graph is in one of its groups.
         rows_uri: the rows, in the manifest's columns; `item_key` is unique.
         parts_uri: folder of the parts; Ray adds to it.
-        checkpoint_uri: folder of Ray's checkpoint, kept after success: a second call then does nothing.
         ledger: a `Ledger` actor.
         max_unexpected: more unexpected failures than this stop the run.
 
@@ -114,7 +122,7 @@ def run(
     """
     placement = fitted(placement, graph)
     preflight(placement)
-    with _settings(checkpoint_uri), _plain_errors(ledger):
+    with _settings(), _plain_errors(ledger):
         filesystem, path = storage.arrow(rows_uri)
         dataset = ray.data.read_parquet(path, filesystem=filesystem)
         dataset = dataset.repartition(target_num_rows_per_block=block_rows(placement), strict=True)
@@ -131,7 +139,7 @@ def run(
                 udf_modifying_row_count=False,
             )
         filesystem, path = storage.arrow(parts_uri)
-        dataset.write_parquet(path, filesystem=filesystem, schema=graph.manifest_schema())
+        dataset.write_parquet(path, filesystem=filesystem, schema=graph.manifest_schema(), write_page_checksum=True)
 
 
 def preflight(placement: Placement) -> None:
@@ -161,20 +169,21 @@ def preflight(placement: Placement) -> None:
         )
 
 
+SWITCHES = {
+    "max_errored_blocks": 0,  # a block that is lost with its error swallowed would be rows lost
+    "print_on_execution_start": False,
+    "enable_progress_bars": False,
+}
+"""What a run sets in Ray Data's context."""
+
+
 @contextmanager
-def _settings(checkpoint_uri: str) -> Iterator[None]:
+def _settings() -> Iterator[None]:
     """Ray Data's switches for this run; the former ones come back."""
     context = ray.data.DataContext.get_current()
-    before = {
-        name: getattr(context, name) for name in ("checkpoint_config", "max_errored_blocks", "print_on_execution_start")
-    }
-    filesystem, path = storage.arrow(checkpoint_uri)
-    context.checkpoint_config = CheckpointConfig(
-        id_column="item_key", checkpoint_path=path, override_filesystem=filesystem, delete_checkpoint_on_success=False
-    )
-    context.max_errored_blocks = 0  # a block that is lost with its error swallowed would be rows lost
-    context.print_on_execution_start = False
-    context.enable_progress_bars = False
+    before = {name: getattr(context, name) for name in SWITCHES}
+    for name, value in SWITCHES.items():
+        setattr(context, name, value)
     level = logging.getLogger("ray.data").level
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:

@@ -16,12 +16,13 @@ DEFAULT_MAX_UNEXPECTED = 10
 
 @dataclass(frozen=True)
 class Progress:
-    """What one node did to one batch: how many rows it got, in which time, and how many failed unexpectedly."""
+    """What one node did to one batch: how many rows in which time, and how many and which failed unexpectedly."""
 
     node: str
     rows: int
     seconds: float
     unexpected: int
+    unexpected_keys: tuple[str, ...] = ()
 
 
 Report = Callable[[Progress], int]
@@ -52,10 +53,12 @@ class Worker:
         for node, stage, passes_by in self.stages:
             started, name = time.perf_counter(), node.name
             done = apply(name, stage, done, passes_by, node.step)
-            unexpected = sum(
-                row["status"] == FAILED and row["reason"] == "unexpected" and row["node"] == name for row in done
+            broke = tuple(
+                row["item_key"]
+                for row in done
+                if row["status"] == FAILED and row["reason"] == "unexpected" and row["node"] == name
             )
-            so_far = self.report(Progress(name, len(done), time.perf_counter() - started, unexpected))
+            so_far = self.report(Progress(name, len(done), time.perf_counter() - started, len(broke), broke))
             if so_far > self.max_unexpected:
                 raise TooManyUnexpected(
                     f"{so_far} rows failed unexpectedly, the last of them in {name!r}; `max_unexpected` allows "
@@ -65,15 +68,15 @@ class Worker:
 
 
 class CountUnexpected:
-    """The report of a run in one process: it only counts."""
+    """Counts the items that failed unexpectedly; one that is done again, since its process died, counts once."""
 
     def __init__(self) -> None:
-        self.unexpected = 0
+        self.keys: set[str] = set()
 
     def __call__(self, progress: Progress) -> int:
         """Count, and answer the sum so far."""
-        self.unexpected += progress.unexpected
-        return self.unexpected
+        self.keys.update(progress.unexpected_keys)
+        return len(self.keys)
 
 
 def _last_detail(rows: Sequence[Row]) -> str:

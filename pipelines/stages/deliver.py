@@ -44,6 +44,7 @@ class Deliver:
     allow mask that differ from the base (the source, or what the task set in its place) in the *decoded* file; beside
     it stand the largest difference and a hash of that outside. In exact mode any such pixel is a bug and fails the row.
     Of a JPEG that keeps its source's blocks (`exactness` is `blocks`), outside is what lies beyond the touched blocks.
+    Stored crops of an earlier night (`crop_uris`) are put again only where they change between the two.
     An item with nothing kept is rejected here. Without a store the encoded pictures stay in the row (`image_files`).
     What is said of the full picture is null where a variant is not kept.
     """
@@ -63,6 +64,7 @@ class Deliver:
         "canvas_bytes": pa.large_binary(),
         "overlay_bytes": pa.large_binary(),
         "changed_mask_rle": RLE,
+        "crop_uris": STRINGS,
     }
     adds = {
         "crop_uris": STRINGS,
@@ -102,7 +104,7 @@ class Deliver:
             "changed_outside": [proof and proof.changed_outside for proof in proofs],
             "max_differences": [proof and proof.max_difference for proof in proofs],
             "outside_sha256s": [proof and proof.outside_sha256 for proof in proofs],
-            **self._put(files, crops, row["variant_kept"]),
+            **self._put(files, crops, row["variant_kept"], row.get("crop_uris")),
         }
         return update if any(row["variant_kept"]) else {**update, "reason": "nothing_kept"}
 
@@ -114,14 +116,27 @@ class Deliver:
             )
         return proof
 
-    def _put(self, files: Sequence[File | None], crops: Sequence[NDArray[np.uint8]], kept: Sequence[bool]) -> Update:
+    def _put(
+        self,
+        files: Sequence[File | None],
+        crops: Sequence[NDArray[np.uint8]],
+        kept: Sequence[bool],
+        stored: Sequence[str] | None,
+    ) -> Update:
         if self.store is None:
             return {"image_files": [file and file.data for file in files]}
         a_variant = len(crops) // len(kept)
+        folders = ["crops" if kept[index // a_variant] else "variants" for index in range(len(crops))]
         return {
             "crop_uris": [
-                self.store.put("crops" if kept[index // a_variant] else "variants", encode(crop, "png"), "png")
-                for index, crop in enumerate(crops)
+                self._put_crop(crop, folder, old)
+                for crop, folder, old in zip(crops, folders, stored or [None] * len(crops), strict=True)
             ],
             "image_uris": [file and self.store.put("images", file.data, file.format) for file in files],
         }
+
+    def _put_crop(self, crop: NDArray[np.uint8], folder: str, stored: str | None) -> str:
+        assert self.store is not None
+        if stored and stored.startswith(storage.join(self.store.root_uri, folder) + "/"):
+            return stored
+        return self.store.put(folder, encode(crop, "png"), "png")

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import catalogue
-from pipelines.errors import ConfigError, TooManyUnexpected
+from pipelines.errors import ConfigError, InfrastructureError, TooManyUnexpected
 from pipelines.executors import inline
 from pipelines.executors.worker import Worker
 from pipelines.manifest import to_parquet
@@ -58,7 +58,6 @@ def run_on_ray(graph, rows, placement, folder, max_unexpected=10):
         placement,
         str(folder / "rows.parquet"),
         str(folder / "parts"),
-        str(folder / "checkpoint"),
         ledger,
         max_unexpected,
     )
@@ -120,16 +119,31 @@ def test_column_without_any_value_keeps_its_type(tmp_path, local_ray):
     assert nothing["reason"].to_pylist() == ["nothing_found", "nothing_found"]
 
 
-def test_run_that_was_finished_does_nothing_again(finished):
+def test_run_that_was_stopped_elsewhere_stops_while_it_paints(tmp_path, local_ray):
     from pipelines.executors import data
 
-    graph, rows, run, first = finished
-    ledger = data.Ledger.remote(len(rows), [])
+    recipe, rows = some_rows(tmp_path, count=4)
+    graph = a_graph(recipe, Store(str(tmp_path / "out")))
+    (tmp_path / "rows.parquet").write_bytes(to_parquet(to_table(rows, graph.manifest_schema())))
+    ledger = data.Ledger.remote(len(rows), [node.name for node in graph.nodes])
+    ledger.stop.remote(InfrastructureError("the lease lapsed"))
 
-    data.run(graph, ONE_PROCESS, str(run / "rows.parquet"), str(run / "parts"), str(run / "checkpoint"), ledger)
+    with pytest.raises(InfrastructureError, match="the lease lapsed"):
+        data.run(graph, ONE_PROCESS, str(tmp_path / "rows.parquet"), str(tmp_path / "parts"), ledger)
+    assert not list((tmp_path / "parts").glob("*.parquet"))
 
-    again = [pq.read_table(path) for path in sorted((run / "parts").glob("*.parquet"))]
-    assert sum(len(table) for table in again) == len(first) == len(rows)
+
+def test_ray_starts_one_actor_to_read_one_footer_and_its_switches_come_back(finished):
+    import ray.data
+    from ray.data._internal.datasource_v2.formats.parquet import footer_file_indexer
+
+    from pipelines.executors import data
+
+    context = ray.data.DataContext.get_current()
+
+    assert footer_file_indexer._DEFAULT_NUM_ACTORS == 1
+    assert {name: getattr(context, name) for name in data.SWITCHES} != data.SWITCHES
+    assert context.enable_progress_bars
 
 
 def test_more_unexpected_failures_than_allowed_stop_the_run(tmp_path, local_ray):
