@@ -130,13 +130,13 @@ class Deliver:
         return {
             "crop_uris": [
                 self._put_crop(crop, folder, old)
-                for crop, folder, old in zip(crops, folders, stored or [None] * len(crops), strict=True)
+                for crop, folder, old in zip(crops, folders, stored or [""] * len(crops), strict=True)
             ],
             "image_uris": [file and self.store.put("images", file.data, file.format) for file in files],
         }
 
-    def _put_crop(self, crop: NDArray[np.uint8], folder: str, stored: str | None) -> str:
+    def _put_crop(self, crop: NDArray[np.uint8], folder: str, stored: str) -> str:
         assert self.store is not None
-        if stored and stored.startswith(storage.join(self.store.root_uri, folder) + "/"):
+        if stored.startswith(storage.join(self.store.root_uri, folder) + "/"):
             return stored
         return self.store.put(folder, encode(crop, "png"), "png")
