@@ -1,6 +1,8 @@
 """Which items exist: an S3 prefix, or a Parquet/CSV/JSONL product table.
 
 `open_catalogue` makes a table of either; `rows` makes a table's rows, and is the one way in for batch, inline and HTTP.
+What a table says is a stranger's: a cell that cannot be is its row's failure, and a path is read only where the
+catalogue lies or `catalogue.allow` lists its folder.
 """
 
 from __future__ import annotations
@@ -16,19 +18,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines import storage
-from pipelines.errors import ConfigError, Missing
+from pipelines import cells, storage
+from pipelines.errors import ConfigError, Missing, StorageError
 from pipelines.recipe import Recipe, template_columns
-from pipelines.rows import CATALOGUE_COLUMNS, FAILED, OK, OUTCOME_COLUMNS, STEP_WORDS, Row, in_step
+from pipelines.rows import CATALOGUE_COLUMNS, FAILED, OK, OUTCOME_COLUMNS, STEP_WORDS, ItemError, Row, in_step
 from pipelines.settings import CatalogueSettings
 from pipelines.tables import TABLES, is_table, parse
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp")
-GIVEN = ("given_image_bytes", "given_mask_bytes", "given_reference_bytes", "given_boxes_xyxy", "given_points")
+GIVEN_BYTES = ("given_image_bytes", "given_mask_bytes", "given_reference_bytes")
 BESIDE = ("mask", "scene", "front")
 """The settings of `catalogue` that name a column of one picture an item, beside the item's own."""
 MAX_LISTINGS = 50
-"""Pictures in more folders of a bucket than this are looked up by one listing of what the folders have in common."""
+"""More listings than this are not made in a bucket: folders are then listed together, by what they have in common."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,11 +94,11 @@ def open_catalogue(uri: str, settings: CatalogueSettings, limit: int | None = No
         limit: take the first so many items; None takes all.
 
     Raises:
-        ConfigError: the table is not there or cannot be parsed, there are no items, a column is missing, a key is empty
-            or there twice.
+        ConfigError: the table is not there or cannot be parsed, there are no items, a column is missing or holds
+            pictures themselves, a key is there twice, or there are none.
         StorageError: the store does not answer.
     """
-    uri = storage.resolve(None, uri)
+    uri = storage.absolute(uri)
     if not is_table(uri):
         return _list_pictures(uri, settings, limit)
     try:
@@ -110,15 +112,17 @@ def open_catalogue(uri: str, settings: CatalogueSettings, limit: int | None = No
 
 
 def products(uri: str, recipe: Recipe, limit: int | None = None) -> Products:
-    """Open a catalogue, look up its pictures' versions and make its rows.
+    """Open a catalogue, make its rows and look up their pictures' versions.
 
     Raises:
         ConfigError, StorageError: as `open_catalogue`, `files_of` and `rows` do.
     """
     opened = open_catalogue(uri, recipe.catalogue, limit)
-    listed = {**files_of(recipe, opened.table, opened.base_uri, opened.listed), **opened.listed}
-    versions = {uri: file.version for uri, file in listed.items()}
-    return Products(rows(recipe, opened.table, opened.base_uri, versions), opened.is_sample, listed)
+    made = rows(recipe, opened.table, opened.base_uri)
+    found = files_of(made, opened.base_uri, opened.listed)
+    versions = {uri: file.version for uri, file in found.files.items()}
+    finished = [{**row, **_versions(row, versions), **_unlisted(row, found.refused)} for row in made]
+    return Products(finished, opened.is_sample, found.files)
 
 
 def product_rows(uri: str, recipe: Recipe, limit: int | None = None) -> tuple[list[Row], bool]:
@@ -137,23 +141,30 @@ def _list_pictures(uri: str, settings: CatalogueSettings, limit: int | None) -> 
         )
     folder = uri.rstrip("/") + "/"
     keys = [file.uri.removeprefix(folder) if file.uri.startswith(folder) else _name(file.uri) for file in files]
-    columns = {settings.key: keys, settings.image: [file.uri for file in files]}
+    columns = {settings.key: _names(keys), settings.image: _names(file.uri for file in files)}
     return Catalogue(pa.table(columns), uri, False, {file.uri: file for file in files})
+
+
+def _names(names: Iterable[str]) -> pa.Array:
+    """File names as a column of text, byte for byte: a local one need not be UTF-8, which its row will tell."""
+    return pa.array([name.encode("utf-8", "surrogateescape") for name in names], pa.binary()).view(pa.string())
 
 
 def _check(table: pa.Table, uri: str, settings: CatalogueSettings) -> None:
     twice = [name for name, count in Counter(table.column_names).items() if count > 1]
     if twice:
         raise ConfigError(f"the product table {uri} has the column {twice[0]!r} twice; give each its own name")
-    _need_column(table, "catalogue.key", settings.key)
-    if "given_image_bytes" not in table.column_names:
-        _need_column(table, "catalogue.image", settings.image)
-    keys = _texts(table, settings.key)
-    empty = [number for number, key in enumerate(keys, start=1) if key is None or not key.strip()]
-    if empty:
+    for name in set(GIVEN_BYTES) & set(table.column_names):
         raise ConfigError(
-            f"{len(empty):,} of {len(keys):,} items of {uri} have no key (`catalogue.key` is {settings.key!r}), "
-            f"the first in row {empty[0]}; give each its own"
+            f"the product table {uri} has the column {name!r}, which comes with a request, not with a table; "
+            f"write the pictures to files and name their column in `catalogue`"
+        )
+    _need_column(table, "catalogue.key", settings.key)
+    _need_column(table, "catalogue.image", settings.image)
+    keys = [key for key in cells.texts(table, settings.key) if not cells.is_blank(key)]
+    if not keys:
+        raise ConfigError(
+            f"no item of {uri} has a key (`catalogue.key` is {settings.key!r}); name the column that has them"
         )
     counted = Counter(keys)
     if len(counted) < len(keys):
@@ -173,58 +184,104 @@ def rows(recipe: Recipe, table: pa.Table, base_uri: str | None, versions: Mappin
     """A table's rows, in its order: THE way in for batch, inline and HTTP.
 
     Prompt templates are filled in, whatever a setting names is copied into a typed column, paths become URIs. A row
-    that lacks a value which a setting needs is failed, reason `missing_value`, with null for what it cannot say.
+    that lacks a value which a setting needs is failed, reason `missing_value`, with null for what it cannot say; so is
+    one with a path that cannot be (`bad_path`) or lies where the catalogue may not read (`forbidden_path`), and one
+    whose seeds, boxes or points are none (`bad_value`). A row without a key is failed as `(row 7)`.
 
     Args:
         recipe: what to do.
-        table: has the key and image columns, or `given_image_bytes`. `given_seeds` (a list of V integers),
-            `given_mask_bytes`, `given_reference_bytes`, `given_boxes_xyxy` (pixels of the upright picture) and
-            `given_points` (x, y, and 1 on the product or 0 beside it) are taken along where the table has them.
-        base_uri: what relative paths are relative to; None is the folder that the program runs in.
+        table: has the key and image columns, or `given_image_bytes`. `given_seeds` (V integers), `given_mask_bytes`,
+            `given_reference_bytes`, `given_boxes_xyxy` (pixels of the upright picture) and `given_points` (x, y, and 1
+            on the product or 0 beside it) are taken along where the table has them; lists of numbers may be text.
+        base_uri: what relative paths are relative to, and below which pictures may lie. None: there is no such place,
+            and every path is forbidden that `catalogue.allow` does not list.
         versions: URI -> version; a URI that is not in it has none.
 
     Returns:
-        One dict an item, with every column of `CATALOGUE_COLUMNS` and `OUTCOME_COLUMNS`; maps are dicts.
+        One dict an item, with every column of `CATALOGUE_COLUMNS` and `OUTCOME_COLUMNS`; maps are dicts, and `columns`
+        has what a setting names and `catalogue.keep_columns`.
 
     Raises:
-        ConfigError: a setting names a column that the table lacks, a path cannot be, or given seeds do not fit.
+        ConfigError: a setting names a column that the table lacks or that holds no text, or the table and `find` both
+            say where the product is.
     """
-    settings, known = recipe.catalogue, versions or {}
     templates = _templates(recipe, table)
-    texts = {
-        name: _texts(table, name) for name in table.column_names if not _holds_bytes(table.schema.field(name).type)
-    }
-    references = _references(table, settings.references, base_uri)
-    files = {name: _uris(table, getattr(settings, name), base_uri) for name in BESIDE}
-    sources = _uris(table, settings.image, base_uri) if settings.image in texts else [None] * table.num_rows
-    given = {name: _values(table, name if name in table.column_names else None) for name in GIVEN}
-    for name in ("given_boxes_xyxy", "given_points"):
-        if recipe.find and any(given[name]):
-            raise ConfigError(f"column {name!r} says where the product is, and `find` looks by itself; take one out")
-    seeds = _given_seeds(recipe, table)
+    named = _named_columns(recipe)
+    texts = {name: cells.texts(table, name) for name in table.column_names if name in named}
+    typed = _typed(recipe, table, texts, cells.Area(base_uri, recipe.catalogue.allow))
+    not_text = cells.not_text(table, texts)
     made: list[Row] = []
     for number, columns in enumerate(_records(texts, table.num_rows)):
+        read = {name: values[number] for name, values in typed.items()}
+        faults = [not_text.get(number), *(value for value in read.values() if isinstance(value, ItemError))]
         row = _blank_row()
         row |= {
-            "item_key": columns[settings.key],
-            "columns": columns,
-            "given_seeds": seeds[number],
+            "columns": _shown(columns, recipe.catalogue),
             **_prompts(recipe, templates, columns),
             "seed_basis": columns[recipe.paint.seed_by] if recipe.paint.seed_by else None,
-            "source_uri": sources[number],
-            "source_version": known.get(sources[number] or ""),
-            **{f"{name}_uri": uris[number] for name, uris in files.items()},
-            **{f"{name}_version": known.get(uris[number] or "") for name, uris in files.items()},
-            **{name: values[number] for name, values in given.items()},
+            **{name: None if isinstance(value, ItemError) else value for name, value in read.items()},
         }
-        if references[number]:
-            row["reference_uris"] = references[number]
-            row["reference_versions"] = [known.get(uri) for uri in references[number]]
-        empty = _first_empty(recipe, templates, row)
-        if empty:
-            row |= {"status": FAILED, "reason": "missing_value", "detail": empty}
+        row["item_key"] = _key(columns[recipe.catalogue.key], number)
+        fault = next((fault for fault in faults if fault), None) or _first_empty(recipe, templates, row, columns)
+        if fault:
+            row |= {"status": FAILED, "reason": fault.reason, "detail": fault.detail}
+        row |= _versions(row, versions or {})
         made.append(row)
     return made
+
+
+def _key(key: str | None, number: int) -> str:
+    """A row without a key gets one for the manifest alone: nothing is rendered under it."""
+    return f"(row {number + 1})" if key is None or cells.is_blank(key) else key
+
+
+def _named_columns(recipe: Recipe) -> set[str]:
+    """What of a table enters the manifest's `columns`: what a setting names, and what is to be kept."""
+    settings = recipe.catalogue
+    beside = (getattr(settings, name) for name in (*BESIDE, "references"))
+    named = {settings.key, settings.image, *beside, *settings.keep_columns, *recipe.needed_columns()}
+    return {name for name in named if name is not None}
+
+
+def _typed(
+    recipe: Recipe, table: pa.Table, texts: Mapping[str, list[str | None]], area: cells.Area
+) -> dict[str, Sequence[Any]]:
+    """The rows' typed columns, cell by cell; a cell that cannot be is an ItemError."""
+    settings, none = recipe.catalogue, [None] * table.num_rows
+    paths = {"source_uri": settings.image, **{f"{name}_uri": getattr(settings, name) for name in BESIDE}}
+    typed: dict[str, Sequence[Any]] = {
+        column: [area.uri(path, name) for path in texts[name]] if name in texts else none
+        for column, name in paths.items()
+    }
+    if settings.references is not None:
+        own = settings.references
+        listed = _values(table, own) if cells.is_list(table.schema.field(own).type) else texts[own]
+        typed["reference_uris"] = [cells.references(cell, area, own) for cell in listed]
+    for name in GIVEN_BYTES:
+        typed[name] = _values(table, name)
+    for name in cells.GIVEN_PLACES:
+        typed[name] = [cells.places(cell, name) for cell in _values(table, name)]
+        if recipe.find and any(typed[name]):
+            raise ConfigError(f"column {name!r} says where the product is, and `find` looks by itself; take one out")
+    given = (cells.seeds(cell, recipe.paint.variants) for cell in _values(table, "given_seeds"))
+    typed["given_seeds"] = [list(recipe.paint.seeds) or None if seeds is None else seeds for seeds in given]
+    return typed
+
+
+def _versions(row: Row, versions: Mapping[str, str]) -> dict[str, Any]:
+    """The versions of the files that a row names; null for one that has none."""
+    known = {
+        f"{name}_version": versions.get(row[f"{name}_uri"]) if row[f"{name}_uri"] else None
+        for name in ("source", *BESIDE)
+    }
+    uris = row["reference_uris"]
+    return {**known, "reference_versions": [versions.get(uri) for uri in uris] if uris else None}
+
+
+def _shown(columns: Mapping[str, str | None], settings: CatalogueSettings) -> dict[str, str | None]:
+    """The columns as the manifest has them: a path without the signature of a presigned URL."""
+    paths = {settings.image, settings.references, *(getattr(settings, name) for name in BESIDE)}
+    return {name: storage.unsigned(text) if text and name in paths else text for name, text in columns.items()}
 
 
 def _blank_row() -> dict[str, Any]:
@@ -240,6 +297,7 @@ def _templates(recipe: Recipe, table: pa.Table) -> list[list[_Template]]:
         _need_column(table, "catalogue.image", settings.image)
     for setting, named in [
         *((f"catalogue.{name}", getattr(settings, name)) for name in (*BESIDE, "references")),
+        *(("catalogue.keep_columns", name) for name in settings.keep_columns),
         ("paint.seed_by", recipe.paint.seed_by),
     ]:
         if named is not None:
@@ -277,40 +335,26 @@ def _prompts(
     return words
 
 
-def _first_empty(recipe: Recipe, templates: Sequence[Sequence[_Template]], row: Row) -> str | None:
+def _first_empty(
+    recipe: Recipe, templates: Sequence[Sequence[_Template]], row: Row, columns: Mapping[str, str | None]
+) -> ItemError | None:
     """What a failed row says: the first column that is empty and the setting that needs it."""
-    columns = row["columns"]
+    if cells.is_blank(columns[recipe.catalogue.key]):
+        return _is_empty(recipe.catalogue.key, "catalogue.key")
     for template in itertools.chain.from_iterable(templates):
         for _, name in template.pieces:
-            if name is not None and not (columns[name] or "").strip():
+            if name is not None and cells.is_blank(columns[name]):
                 return _is_empty(name, template.setting)
     seed_by = recipe.paint.seed_by
-    if seed_by and not (row["seed_basis"] or "").strip():
+    if seed_by and cells.is_blank(columns[seed_by]):
         return _is_empty(seed_by, "paint.seed_by")
     if row["source_uri"] is None and row["given_image_bytes"] is None:
         return _is_empty(recipe.catalogue.image, "catalogue.image")
     return None
 
 
-def _is_empty(column: str, setting: str) -> str:
-    return f"column {column!r} is empty, and `{setting}` needs it; fill in the cell"
-
-
-def _given_seeds(recipe: Recipe, table: pa.Table) -> list[list[int] | None]:
-    of_recipe = list(recipe.paint.seeds) or None
-    if "given_seeds" not in table.column_names:
-        return [of_recipe] * table.num_rows
-    kind = table.schema.field("given_seeds").type
-    if not (pa.types.is_null(kind) or (_is_list(kind) and pa.types.is_integer(kind.value_type))):
-        raise ConfigError(f"column 'given_seeds' holds {kind}; expected a list of integers, one a variant")
-    seeds: list[list[int] | None] = _values(table, "given_seeds")
-    variants = recipe.paint.variants
-    for number, listed in enumerate(seeds, start=1):
-        if listed is not None and (len(listed) != variants or any(seed is None or seed < 0 for seed in listed)):
-            raise ConfigError(
-                f"row {number} has given_seeds {listed}; expected {variants} integers from 0, one a variant, or null"
-            )
-    return [of_recipe if listed is None else listed for listed in seeds]
+def _is_empty(column: str, setting: str) -> ItemError:
+    return ItemError("missing_value", f"column {column!r} is empty, and `{setting}` needs it; fill in the cell")
 
 
 # --- columns
@@ -318,6 +362,8 @@ def _given_seeds(recipe: Recipe, table: pa.Table) -> list[list[int] | None]:
 
 def _need_column(table: pa.Table, setting: str, column: str, template: str | None = None) -> None:
     if column in table.column_names:
+        if cells.holds_bytes(kind := table.schema.field(column).type):
+            raise ConfigError(f"`{setting}` names the column {column!r}, which holds {kind}, not text; name another")
         return
     near = difflib.get_close_matches(column, table.column_names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
@@ -326,13 +372,8 @@ def _need_column(table: pa.Table, setting: str, column: str, template: str | Non
     raise ConfigError(f"`{setting}` names the column {column!r}{where}, but the catalogue has no such column; {hint}")
 
 
-def _values(table: pa.Table, name: str | None) -> list[Any]:
-    return [None] * table.num_rows if name is None else table.column(name).to_pylist()
-
-
-def _texts(table: pa.Table, name: str) -> list[str | None]:
-    values = table.column(name).to_pylist()
-    return [value if value is None or type(value) is str else str(value) for value in values]
+def _values(table: pa.Table, name: str) -> list[Any]:
+    return table.column(name).to_pylist() if name in table.column_names else [None] * table.num_rows
 
 
 def _records(texts: Mapping[str, list[str | None]], count: int) -> Iterator[dict[str, str | None]]:
@@ -341,89 +382,63 @@ def _records(texts: Mapping[str, list[str | None]], count: int) -> Iterator[dict
     return (dict(zip(texts, values, strict=True)) for values in zip(*texts.values(), strict=True))
 
 
-def _uris(table: pa.Table, name: str | None, base_uri: str | None) -> list[str | None]:
-    if name is None:
-        return [None] * table.num_rows
-    return [_uri(path, base_uri, name, number) for number, path in enumerate(_texts(table, name), start=1)]
-
-
-def _references(table: pa.Table, name: str | None, base_uri: str | None) -> list[list[str]]:
-    """The reference URIs of each row; none where the cell is null or an empty list."""
-    if name is None:
-        return [[] for _ in range(table.num_rows)]
-    if not _is_list(table.schema.field(name).type):
-        return [[] if uri is None else [uri] for uri in _uris(table, name, base_uri)]
-    cells = table.column(name).to_pylist()
-    return [
-        [uri for path in cell or () if (uri := _uri(path, base_uri, name, number))]
-        for number, cell in enumerate(cells, start=1)
-    ]
-
-
-def _uri(path: Any, base_uri: str | None, column: str, number: int) -> str | None:
-    if path is None or not str(path).strip():
-        return None
-    try:
-        return storage.resolve(base_uri, str(path))
-    except ConfigError as error:
-        raise ConfigError(f"column {column!r}, row {number}: {error}") from None
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
-
-
-def _holds_bytes(kind: pa.DataType) -> bool:
-    if _is_list(kind):
-        return _holds_bytes(kind.value_type)
-    if pa.types.is_struct(kind):
-        return any(_holds_bytes(kind.field(number).type) for number in range(kind.num_fields))
-    return bool(
-        pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-        or pa.types.is_fixed_size_binary(kind)
-        or pa.types.is_binary_view(kind)
-    )
-
-
 # --- files
 
 
-def files_of(
-    recipe: Recipe, table: pa.Table, base_uri: str | None, known: Mapping[str, storage.File] | None = None
-) -> dict[str, storage.File]:
-    """Every picture, mask and reference that the table names, by URI, from listings only.
+@dataclass(frozen=True)
+class Listed:
+    """What listings told: the files by URI, and of the folders that cannot be listed what is wrong with them."""
 
-    Each folder is listed once, without those in it; a bucket where the table names more than `MAX_LISTINGS` folders is
-    listed once below what they have in common. A URI that no listing shows is left out.
+    files: dict[str, storage.File]
+    refused: dict[str, str]
+
+
+def files_of(rows: Iterable[Row], base_uri: str, known: Mapping[str, storage.File] | None = None) -> Listed:
+    """Every picture, mask and reference that rows name, by URI, from listings only.
+
+    Each folder is listed once, without those in it; a bucket of more than `MAX_LISTINGS` folders is listed by what they
+    have in common. A URI that no listing shows is left out.
 
     Args:
-        recipe: which columns hold URIs.
-        table: as for `rows`.
-        base_uri: as for `rows`.
+        rows: as `rows` makes them.
+        base_uri: the catalogue's own place: where that cannot be listed, no row is at fault.
         known: what need not be looked up again.
 
     Raises:
-        ConfigError: a column is missing, or a path cannot be.
-        StorageError: a bucket does not exist, refuses the credentials, or does not answer.
+        StorageError: the catalogue's own bucket or folder does not exist, refuses the credentials, or does not answer.
     """
-    wanted = _named_uris(recipe, table, base_uri) - set(known or ())
-    found: dict[str, storage.File] = {}
+    files = dict(known or {})
+    wanted = {uri for row in rows for uri in _uris(row)} - set(files)
+    refused: dict[str, str] = {}
     for folder, deep in _listings({_parent(uri) for uri in wanted}):
         # A local folder that is not there is its pictures' fault, told in their rows.
         if folder.startswith(storage.S3) or os.path.isdir(folder):
-            found |= {file.uri: file for file in storage.list_files(folder, deep) if file.uri in wanted}
-    return found
+            try:
+                files |= {file.uri: file for file in storage.list_files(folder, deep) if file.uri in wanted}
+            except StorageError as error:
+                if _is_own(folder, base_uri):
+                    raise
+                refused[folder] = str(error)
+    return Listed(files, refused)
 
 
-def _named_uris(recipe: Recipe, table: pa.Table, base_uri: str | None) -> set[str]:
-    settings = recipe.catalogue
-    _templates(recipe, table)
-    image = settings.image if settings.image in table.column_names else None
-    columns = (image, *(getattr(settings, name) for name in BESIDE))
-    named = {uri for column in columns for uri in _uris(table, column, base_uri)}
-    named |= {uri for uris in _references(table, settings.references, base_uri) for uri in uris}
-    return {uri for uri in named if uri is not None}
+def _is_own(folder: str, base_uri: str) -> bool:
+    # One folder of a disk may be locked; a bucket has one answer for all below a prefix.
+    return folder == base_uri or (folder.startswith(storage.S3) and storage.is_below(folder, base_uri))
+
+
+def _uris(row: Row) -> Iterator[str]:
+    yield from (row[f"{name}_uri"] for name in ("source", *BESIDE) if row[f"{name}_uri"])
+    yield from row["reference_uris"] or ()
+
+
+def _unlisted(row: Row, refused: Mapping[str, str]) -> dict[str, Any]:
+    """What becomes of a row with a file in a folder that cannot be listed."""
+    for uri in _uris(row) if refused and row["status"] == OK else ():
+        for folder, sentence in refused.items():
+            if uri.startswith(f"{folder}/"):
+                return {"status": FAILED, "reason": "folder_unreadable", "detail": sentence}
+    return {}
 
 
 def _listings(folders: Iterable[str]) -> Iterator[tuple[str, bool]]:
@@ -435,14 +450,18 @@ def _listings(folders: Iterable[str]) -> Iterator[tuple[str, bool]]:
         else:
             yield folder, False
     for listed in of_bucket.values():
-        if len(listed) <= MAX_LISTINGS:
-            yield from ((folder, False) for folder in listed)
-        else:
-            yield "/".join(_common([folder.split("/") for folder in listed])), True
+        yield from _few_listings(listed)
 
 
-def _common(paths: Sequence[Sequence[str]]) -> list[str]:
-    return [levels[0] for levels in itertools.takewhile(lambda at: len(set(at)) == 1, zip(*paths, strict=False))]
+def _few_listings(folders: Iterable[str]) -> Iterator[tuple[str, bool]]:
+    """At most `MAX_LISTINGS` that show all these folders of a bucket, as deep in it as that allows."""
+    split = [tuple(folder.split("/")) for folder in folders]
+    depths = range(len(("s3:", "", "bucket")), max(map(len, split)) + 1)
+    depth = max(depth for depth in depths if len({levels[:depth] for levels in split}) <= MAX_LISTINGS)
+    deep: dict[tuple[str, ...], bool] = {}
+    for levels in split:
+        deep[levels[:depth]] = deep.get(levels[:depth], False) or len(levels) > depth
+    yield from (("/".join(levels), is_deep) for levels, is_deep in deep.items())
 
 
 def _parent(uri: str) -> str:

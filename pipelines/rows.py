@@ -147,6 +147,15 @@ def _transient(sentence: str, next_step: str) -> Reason:
 REASONS: dict[str, Reason] = {
     # the table's row cannot be used
     "missing_value": _permanent("A value that a prompt or setting needs is empty.", "Fill in the table's cell."),
+    "bad_value": _permanent("A cell of the table holds what cannot be used.", "Mend the cell as `detail` says."),
+    "bad_path": _permanent("A path in the table cannot be.", "Write `s3://bucket/key`, or a path below the catalogue."),
+    "forbidden_path": _permanent(
+        "A path in the table leads out of the catalogue.",
+        "Put the file there, or list its folder in `catalogue.allow`.",
+    ),
+    "folder_unreadable": _transient(
+        "The bucket or folder of a file cannot be listed.", "Check its name and the rights to it."
+    ),
     # the source could not be used
     "source_missing": _transient("The picture is no longer there.", "Put it back or take its row out of the table."),
     "source_changed": _transient("The picture changed while the run was going.", "Nothing: the next run takes it up."),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import platform
 import sys
 import time
@@ -63,8 +62,7 @@ class Night:
     allow_vanished: float = 0.05
 
     def __post_init__(self) -> None:
-        uri = self.output_uri
-        object.__setattr__(self, "output_uri", uri if uri.startswith(storage.S3) else os.path.abspath(uri))
+        object.__setattr__(self, "output_uri", storage.absolute(self.output_uri))
 
     def unexpected_allowed(self, rows: int) -> int:
         """How many of so many rows to render may break unexpectedly."""
@@ -128,7 +126,7 @@ def _check_places(night: Night) -> None:
         raise ConfigError(f"the output {output!r} has a `?`, at which Ray cuts paths off; choose another name")
     if is_table(source):
         return
-    if storage.is_below(output, source if source.startswith(storage.S3) else os.path.abspath(source)):
+    if storage.is_below(output, storage.absolute(source)):
         raise ConfigError(
             f"the output {output} lies in the catalogue {source}, so every night would take the pictures of the one "
             "before for new items; choose an output outside it"

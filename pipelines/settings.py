@@ -105,6 +105,21 @@ class CatalogueSettings(Settings):
     front: str | None = Field(
         None, description="Column with a mask of the scene: white lies before the product, such as an arm; for `place`."
     )
+    allow: tuple[str, ...] = Field(
+        (),
+        description="Folders, `s3://bucket/prefix` or absolute, in which pictures may lie beside the catalogue's own.",
+    )
+    keep_columns: tuple[str, ...] = Field(
+        (), description="Columns that the manifest has beside those which a setting or a prompt names."
+    )
+
+    @field_validator("allow")
+    @classmethod
+    def _are_folders(cls, allowed: tuple[str, ...]) -> tuple[str, ...]:
+        for folder in allowed:
+            if not re.match(r"s3://[^/]|/", folder) or ".." in folder.split("/"):
+                raise ValueError(f"{folder!r} is no place; expected `s3://bucket`, `s3://bucket/prefix` or `/folder`")
+        return allowed
 
 
 class PromptSettings(Settings):
@@ -410,7 +425,9 @@ class PaintSettings(ModelSettings):
     seed_by: str | None = Field(
         None, description="Column whose value replaces the picture's hash: views of one SKU share noise."
     )
-    seeds: tuple[int, ...] = Field((), description="The variants' seeds themselves, in place of derived ones.")
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**63)], ...] = Field(
+        (), description="The variants' seeds themselves, in place of derived ones."
+    )
 
     def weights(self) -> dict[str, Checkpoint]:
         """The painter's, and those of its LoRAs as `lora1`, `lora2` ...; none where the task draws nothing."""

@@ -43,7 +43,15 @@ _REFUSED = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "Inva
 _ABSENT = {"NoSuchKey", "NotFound", "404", "KeyTooLongError"}
 _NO_CREDENTIALS = (aws.NoCredentialsError, aws.PartialCredentialsError, aws.CredentialRetrievalError, aws.SSOError)
 _NO_ANSWER = (aws.ConnectionError, aws.HTTPClientError)
+_NOWHERE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}  # a link that is broken, or leads to itself
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_SIGNED = re.compile(r"[?&](X-Amz-(Signature|Credential|Security-Token)|AWSAccessKeyId|Signature|sig|token)=", re.I)
+_PASSWORD = re.compile(r"://[^\s/@'\"]+@")
+_QUERY = re.compile(r"((?<!s3)://[^\s?'\"]*\?)[^\s'\"]+")
+_SIGNATURE = re.compile(rf"({_SIGNED.pattern})[^&\s'\"]+", re.I)
+MAX_PATH = 4096
+MAX_SHOWN = 300
 _LOCK = threading.Lock()
 
 
@@ -193,6 +201,8 @@ def join(uri: str, *parts: str) -> str:
 def resolve(base_uri: str | None, path: str) -> str:
     """What a table's cell means: `s3://` and absolute paths stay, a relative one lies below the base.
 
+    Whether a catalogue may read there is another question: see `is_below`.
+
     Args:
         base_uri: a prefix or folder; None or "" is the folder that the program runs in.
         path: `s3://bucket/key`, or a local path, or a path relative to the base.
@@ -201,19 +211,53 @@ def resolve(base_uri: str | None, path: str) -> str:
         An `s3://` URI or an absolute local path.
 
     Raises:
-        ConfigError: the path is empty, has a NUL, a control character or a `..` segment, or is of another scheme.
+        ConfigError: the path is empty, has a control character or a `..` segment, is of another scheme, longer than any
+            path, or carries the signature of a presigned URL.
     """
-    if not path or _CONTROL.search(path):
-        raise ConfigError(f"the path {path!r} is empty or has control characters; expected `s3://bucket/key` or a path")
-    if ".." in re.split(r"[/\\]", path):
-        raise ConfigError(f"the path {path!r} has a `..` segment, which could lead out of the catalogue; write it out")
-    if path.startswith(S3):
-        return path
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
-        raise ConfigError(f"{path!r} is of a scheme that is not read here; expected `s3://bucket/key` or a local path")
-    if base_uri and base_uri.startswith(S3) and not path.startswith("/"):
+    _check_path(path)
+    if ".." in path.replace("\\", "/").split("/"):
+        raise ConfigError(
+            f"the path {shown(path)!r} has a `..` segment, which could lead out of the catalogue; write it out"
+        )
+    if base_uri and base_uri.startswith(S3) and not path.startswith((S3, "/")):
         return join(base_uri, re.sub(r"^(\./+)+", "", path))
-    return os.path.abspath(os.path.join(base_uri or "", path))
+    return path if path.startswith(S3) else os.path.abspath(os.path.join(base_uri or "", path))
+
+
+def absolute(path: str) -> str:
+    """What a person typed: an `s3://` URI as it is, or a local path made absolute, in which `..` is fine.
+
+    Raises:
+        ConfigError: as `resolve` does, but for `..` in a local path.
+    """
+    _check_path(path)
+    return resolve(None, path) if path.startswith(S3) else os.path.abspath(path)
+
+
+def shown(text: str) -> str:
+    """What a stranger wrote, as a message may quote it: shortened, of web addresses no password and no query."""
+    short = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+    return _QUERY.sub(r"\1...", unsigned(short))
+
+
+def unsigned(text: str) -> str:
+    """A text without what opens doors: an address's password, the signature of a presigned URL."""
+    return _SIGNATURE.sub(r"\1...", _PASSWORD.sub("://", text))
+
+
+def _check_path(path: str) -> None:
+    if not path or _CONTROL.search(path):
+        raise ConfigError(
+            f"the path {shown(path)!r} is empty or has control characters; expected `s3://bucket/key` or a path"
+        )
+    if len(path) > MAX_PATH:
+        raise ConfigError(f"the path {shown(path)!r} has {len(path):,} characters; expected at most {MAX_PATH:,}")
+    if not path.startswith(S3) and _SCHEME.match(path):
+        raise ConfigError(
+            f"{shown(path)!r} is of a scheme that is not read here; expected `s3://bucket/key` or a local path"
+        )
+    if _SIGNED.search(path):
+        raise ConfigError(f"{shown(path)!r} is a presigned URL; write the plain `s3://bucket/key` or path in its place")
 
 
 def is_below(uri: str, folder_uri: str) -> bool:
@@ -489,10 +533,18 @@ def _list_local(uri: str, deep: bool) -> Iterator[File]:
     else:
         raise StorageError(f"there is no folder or file {uri!r}")
     for path in sorted(paths):
-        with contextlib.suppress(FileNotFoundError):  # a broken link, or gone since
-            told = os.stat(path)
-            if stat.S_ISREG(told.st_mode):
-                yield File(path, told.st_size, _local_version(told))
+        told = _told(path)
+        if told and stat.S_ISREG(told.st_mode):
+            yield File(path, told.st_size, _local_version(told))
+
+
+def _told(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except OSError as error:
+        if error.errno in _NOWHERE:
+            return None
+        raise _unusable(path, error) from error
 
 
 def _folders(uri: str, deep: bool) -> Iterator[tuple[str, list[str]]]:
@@ -523,7 +575,7 @@ def _read_local(uri: str, version: str | None, max_bytes: int | None) -> bytes:
             if len(data) != told.st_size or _local_version(os.fstat(file.fileno())) != _local_version(told):
                 raise Changed(f"{uri} changed while it was read")
     except OSError as error:
-        if isinstance(error, (FileNotFoundError, NotADirectoryError)) or error.errno == errno.ENAMETOOLONG:
+        if error.errno in _NOWHERE:
             raise Missing(f"{uri} is not there") from error
         raise _unusable(uri, error) from error
     return data

@@ -1,16 +1,21 @@
-"""Product tables as files: Parquet, CSV and JSON lines to one Arrow table, values as the file has them."""
+"""Product tables as files: Parquet, CSV and JSON lines to one Arrow table, values as the file has them.
+
+No cell's form depends on what stands in other rows.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import math
 import os
 from typing import Any
 
 import pyarrow as pa
 
 from pipelines.errors import ConfigError
+from pipelines.storage import shown
 
 TABLES = (".parquet", ".csv", ".jsonl", ".ndjson")
 
@@ -30,7 +35,8 @@ def parse(data: bytes, uri: str) -> pa.Table:
     try:
         table = readers.get(os.path.splitext(uri)[1].lower(), _parse_jsonl)(data)
     except (pa.ArrowException, ValueError) as error:  # a UnicodeDecodeError is a ValueError
-        raise ConfigError(f"the product table {uri} cannot be read as what its name says: {error}") from error
+        message = f"the product table {uri} cannot be read as what its name says: {shown(str(error))}"
+        raise ConfigError(message) from error
     if not table.num_rows:
         raise ConfigError(f"the product table {uri} has no rows, so there are no items")
     return table
@@ -69,7 +75,7 @@ def _parse_jsonl(data: bytes) -> pa.Table:
             continue
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"line {number} is not JSON: {error}") from error
         if not isinstance(record, dict):
             raise ValueError(f"line {number} is a {type(record).__name__}; expected an object, `{{...}}`")
@@ -79,7 +85,25 @@ def _parse_jsonl(data: bytes) -> pa.Table:
 
 
 def _column(name: str, values: list[Any]) -> pa.Array:
+    """As Arrow has them; as text where it would write 7 as 7.0 beside an 8.5, or where they are of several kinds."""
     try:
-        return pa.array(values)
-    except (pa.ArrowException, OverflowError) as error:
-        raise ValueError(f"column {name!r} holds values of several kinds ({error}); write all as strings") from error
+        if not any(map(_has_float, values)):
+            return pa.array(values)
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+        pass
+    try:
+        return pa.array([_written(value) for value in values], pa.string())
+    except UnicodeEncodeError as error:
+        raise ValueError(f"column {name!r} holds half of a surrogate pair, which is no character") from error
+
+
+def _has_float(value: Any) -> bool:
+    return isinstance(value, float) or (isinstance(value, list) and any(map(_has_float, value)))
+
+
+def _written(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False)
+    return None if isinstance(value, float) and math.isnan(value) else str(value)

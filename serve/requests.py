@@ -67,7 +67,8 @@ def parse_columns(text: str | None) -> dict[str, str | None]:
         if name.startswith(OWN):
             message = f"column {name!r} begins with {OWN!r}, which is the server's own"
             raise Refused(400, "bad_columns", message, "Give it another name.")
-    return {name: None if value is None else str(value) for name, value in given.items()}
+    # What is not equal to itself is NaN, which is empty in a product table as well.
+    return {name: None if value is None or value != value else str(value) for name, value in given.items()}
 
 
 def refused_recipe(error: ConfigError) -> Refused:
@@ -131,6 +132,10 @@ def _with_overrides(recipe: Recipe, asked: Asked) -> dict[str, Any]:
         paint["seeds"] = []
         paint["variants"] = _count(asked.seeds, asked.variants)
     # Masks, references and the picture come with the request; a column could make the server fetch a URI for anyone.
+    # A step's own sections stand over the recipe's, so they go as well.
+    for step in given.get("steps", ()):
+        step.pop("catalogue", None)
+        step.pop("read", None)
     return {**given, "catalogue": {"key": KEY, "image": IMAGE}}
 
 

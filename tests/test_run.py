@@ -24,6 +24,7 @@ from pipelines.sample.scenes import scene
 GIVEN = {
     "name": "night",
     "models": "embedded",
+    "catalogue": {"keep_columns": ["price"]},
     "prompts": {"find": "{category}", "paint": "a {colour} {category}"},
     "paint": {"variants": 2, "steps": 2},
     "judge": {"min_text_similarity": -1.0, "max_ring_error": 255.0},

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -68,6 +69,43 @@ def test_deleting_twice_is_fine(base):
     storage.delete(uri)
 
     assert not storage.exists(uri)
+
+
+def test_what_a_person_types_may_lead_upwards(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    assert storage.absolute("../there/a.csv") == str(tmp_path / "there" / "a.csv")
+    assert storage.absolute("s3://b/cat/") == "s3://b/cat/"
+    for path in ("", "https://x/a.csv", "s3://b/../c", "a\n"):
+        with pytest.raises(ConfigError):
+            storage.absolute(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", ""),
+        ("s3://b/q?x#y.jpg", "s3://b/q?x#y.jpg"),
+        ("https://me:secret@shop/a.jpg?v=1&sig=secret", "https://shop/a.jpg?..."),
+        ("1,https://shop/a?Signature=secret,mug", "1,https://shop/a?..."),
+        ("a.jpg?v=1&X-Amz-Signature=secret&w=2", "a.jpg?v=1&X-Amz-Signature=...&w=2"),
+        ("s3://b/a.jpg?awsaccesskeyid=secret", "s3://b/a.jpg?awsaccesskeyid=..."),
+        ("x" * 1000, "x" * 300 + "..."),
+    ],
+)
+def test_no_signature_is_shown(text, shown):
+    assert storage.shown(text) == shown
+
+
+@pytest.mark.parametrize("piece", ["://", "?sig=", "https://a", "?", "@", "&token=&", "a", "://x?"])
+def test_what_strangers_write_is_shown_at_once(piece):
+    started = time.process_time()
+
+    storage.shown(piece * 200_000)
+    storage.unsigned(piece * 20_000)
+
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("root", ["s3://b", "/data"])
@@ -231,6 +269,14 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path):
             storage.write(str(uri), b"y")
 
     assert sorted(os.listdir(tmp_path)) == ["file", "taken"]
+
+
+def test_a_link_that_leads_to_itself_is_not_there(tmp_path):
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+
+    assert list(storage.list_files(str(tmp_path))) == []
+    with pytest.raises(Missing, match="is not there"):
+        storage.read(str(tmp_path / "loop.jpg"))
 
 
 def test_a_pipe_is_not_waited_for(tmp_path):

@@ -16,6 +16,8 @@ from pipelines.errors import ConfigError, InfrastructureError
 from pipelines.pixels.images import decode, encode
 from pipelines.recipe import dump
 from serve.errors import Refused
+from serve.requests import Asked, to_row
+from serve.served import Served
 from tests.fakes import POISON, a_picture, a_recipe
 from tests.serve.clients import FORM, PNG, Raising, Rendering, a_client, error_of, is_not_ready, post
 
@@ -246,6 +248,7 @@ def test_a_mask_of_another_size_is_told_with_both_sizes(tmp_path: Path) -> None:
         ({"columns": '{"given_mask_bytes": "x"}'}, 400, "bad_columns", "the server's own"),
         ({"columns": '{"category": "cup"}'}, 422, "missing_column", "'colour'"),
         ({"columns": '{"category": "cup", "colour": null}'}, 422, "missing_value", "'colour'"),
+        ({"columns": '{"category": "cup", "colour": NaN}'}, 422, "missing_value", "'colour'"),
         ({"variants": "0"}, 400, "bad_request", "`variants`"),
         ({"variants": "many"}, 400, "bad_request", "`variants`"),
         ({"seed": "-1"}, 400, "bad_request", "`seed`"),
@@ -260,6 +263,23 @@ def test_a_form_that_cannot_be_is_told_what_is_wrong(
 
     assert (found_status, found_code) == (status, code)
     assert said in message
+
+
+def test_no_recipe_of_a_client_makes_the_server_read_a_path_or_lifts_its_limits(tmp_path: Path) -> None:
+    ready = a_recipe(tmp_path, read={"max_bytes": 1000})
+    greedy = {
+        "catalogue": {"image": "photo", "mask": "matte", "references": "look", "allow": ["/", "s3://shop"]},
+        "read": {"max_bytes": 10**12},
+    }
+    columns = {"category": "cup", "colour": "red"} | dict.fromkeys(("photo", "matte", "look"), str(tmp_path / "secret"))
+    for sections in (greedy, {"steps": [{}, greedy]}, greedy | {"steps": [greedy, greedy]}):
+        asked = Asked(PNG, recipe=dump(a_recipe(tmp_path, **sections)), columns=columns)
+
+        row, recipe = to_row(asked, Served((ready,), ()))
+
+        assert not any(row[name] for name in row if name.endswith(("_uri", "_uris")))
+        assert recipe.read.max_bytes == 1000
+        assert recipe.catalogue.allow == ()
 
 
 def test_a_network_is_served_to_whichever_node_asks_for_it(tmp_path: Path) -> None:
