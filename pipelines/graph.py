@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipelines.errors import ConfigError
 from pipelines.models.loading import weights_hash
-from pipelines.recipe import Recipe
+from pipelines.recipe import Recipe, StepSettings
 from pipelines.rows import (
     BIG_COLUMNS,
     CATALOGUE_COLUMNS,
@@ -24,7 +24,7 @@ from pipelines.rows import (
     in_step,
     plain,
 )
-from pipelines.settings import ON_SOURCE, Settings
+from pipelines.settings import ON_SOURCE, DeliverSettings, Settings
 from pipelines.stages.compose import Compose
 from pipelines.stages.deliver import Deliver, Store
 from pipelines.stages.detect import Detect
@@ -187,7 +187,7 @@ def build(recipe: Recipe, store: Store | None = None) -> Graph:
     steps, last = recipe.chain(), len(recipe.chain())
     nodes = [Node("read", Read, recipe.read)]
     for number, step in enumerate(steps, start=1):
-        nodes += _step(step, number, hands_on=number < last)
+        nodes += _step(step, number, recipe.deliver if number < last else None)
     unread = frozenset(() if recipe.score.segmenter else ("region_rgb",))
     nodes += [
         Node("score", Score, recipe.score, step=last, leaves=unread),
@@ -197,7 +197,7 @@ def build(recipe: Recipe, store: Store | None = None) -> Graph:
     return Graph(tuple(nodes), _starts(recipe))
 
 
-def _step(recipe: Recipe, number: int, hands_on: bool) -> list[Node]:
+def _step(recipe: StepSettings, number: int, hands_on: DeliverSettings | None) -> list[Node]:
     """From finding to a composed crop; every step but the last hands its finished picture on."""
     chained: list[tuple[str, type[Any], Settings | None]] = [
         ("detect", Detect, recipe.detect),
@@ -206,7 +206,7 @@ def _step(recipe: Recipe, number: int, hands_on: bool) -> list[Node]:
         ("mask", Mask, recipe.mask),
         ("paint", Paint, recipe.paint),
         ("compose", Compose, recipe.compose),
-        ("hand_on", HandOn, recipe.deliver if hands_on else None),
+        ("hand_on", HandOn, hands_on),
     ]
     leaves = frozenset(column for column, task in ONLY_FOR.items() if task != recipe.paint.task)
     return [
