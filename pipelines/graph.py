@@ -23,6 +23,7 @@ from pipelines.rows import (
     catalogue_columns,
     in_step,
     plain,
+    step_of,
 )
 from pipelines.settings import ON_SOURCE, DeliverSettings, Settings
 from pipelines.stages.compose import Compose
@@ -102,7 +103,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes in order; building one checks that each column is there before it is read."""
+    """Nodes in order; building one checks that each column is there, and of the type, before it is read."""
 
     nodes: tuple[Node, ...]
     starts: tuple[str, ...] = STARTS
@@ -118,14 +119,21 @@ class Graph:
         return next(node.name for node in self.nodes if node.name != "read")
 
     def __post_init__(self) -> None:
-        there = set(self.catalogue_columns)
+        there = dict(self.catalogue_columns)
         for node in self.nodes:
             missing = [name for name in node.stage.reads if name not in map(plain, there)]
             if missing:
                 raise ConfigError(
                     f"node {node.name!r} reads {missing}, which no earlier node adds; mend the order of the graph"
                 )
-            there |= set(node.adds)
+            wanted = {**node.stage.reads, **getattr(node.stage, "may_read", {})}
+            for name, kind in there.items():
+                if plain(name) in wanted and step_of(name) <= node.step and wanted[plain(name)] != kind:
+                    raise ConfigError(
+                        f"node {node.name!r} reads {name!r} as {wanted[plain(name)]}, and what is there is {kind}; "
+                        "mend the type in `reads` or `may_read` of its stage, or in `adds` of the one that makes it"
+                    )
+            there.update(node.adds)
 
     @cached_property
     def columns(self) -> dict[str, pa.DataType]:
