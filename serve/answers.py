@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.models.words import unknown_words
 from pipelines.recipe import Recipe
-from pipelines.rows import FAILED, REASONS, Row
+from pipelines.rows import FAILED, REASONS, Row, as_seen_by, in_step
 from serve.errors import Refused
 from serve.schemas import Answer, Item, Mask, Proof, Scores, Variant
 from serve.served import Served
@@ -28,6 +28,8 @@ def answer(row: Row, recipe: Recipe, served: Served) -> Answer:
     """
     if row["status"] == FAILED:
         raise _failed(row)
+    warnings = _warnings(row, recipe)
+    row = as_seen_by(row, len(recipe.chain()))
     reason = REASONS[row["reason"]] if row["reason"] else None
     variants = _variants(row, recipe)
     return Answer(
@@ -48,7 +50,7 @@ def answer(row: Row, recipe: Recipe, served: Served) -> Answer:
         checkpoints=served.weights(recipe),
         seconds=dict(row["seconds"]),
         world="sample" if recipe.uses_embedded() else None,
-        warnings=_warnings(row, recipe),
+        warnings=warnings,
     )
 
 
@@ -62,7 +64,7 @@ def _failed(row: Row) -> Refused:
 
 
 def _item(row: Row) -> Item:
-    mask = row.get("allow_mask_rle")
+    mask = row.get("changed_mask_rle") or row.get("allow_mask_rle")  # of all steps; the other where there is no first
     return Item(
         key=row["item_key"],
         size_wh=row.get("size_wh"),
@@ -105,7 +107,9 @@ def _base64(data: bytes | None) -> str | None:
 def _warnings(row: Row, recipe: Recipe) -> list[str]:
     if not recipe.uses_embedded():
         return []
-    texts: list[Any] = [row["find_prompt"], *row["paint_prompts"]]
+    steps = range(1, len(recipe.chain()) + 1)
+    texts: list[Any] = [row[in_step("find_prompt", step)] for step in steps]
+    texts += [prompt for step in steps for prompt in row[in_step("paint_prompts", step)]]
     embedded = [checkpoint for checkpoint in recipe.checkpoints().values() if checkpoint.is_embedded]
     words = sorted({word for checkpoint in embedded for word in unknown_words(checkpoint, texts)})
     unknown = [f"The embedded models do not know {', '.join(map(repr, words))} and ignored it."] if words else []

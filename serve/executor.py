@@ -178,8 +178,13 @@ def deployments(placement: Placement, recipes: Sequence[Recipe], graph_of: Graph
     """One deployment a group of `online(placement)`, in the graph's order.
 
     Later groups never refuse: what the first one took is finished.
+
+    Raises:
+        ConfigError: a recipe has steps, and there is more than one group.
     """
     applications = []
+    for recipe in recipes if len(online(placement)) > 1 else ():
+        check_goes_one_way(recipe)
     for position, group in enumerate(online(placement)):
         deployment: Any = serve.deployment(
             Deployed,
@@ -191,6 +196,19 @@ def deployments(placement: Placement, recipes: Sequence[Recipe], graph_of: Graph
         )
         applications.append(deployment.bind(group, tuple(recipes), graph_of))
     return applications
+
+
+def check_goes_one_way(recipe: Recipe) -> None:
+    """Refuse a recipe whose rows would come back to a group that they have left.
+
+    Raises:
+        ConfigError: it has steps.
+    """
+    if recipe.steps:
+        raise ConfigError(
+            f"this server hands pictures on from process to process, and the `steps` of {recipe.name!r} go back and "
+            "forth; send one request a step, or serve with the placement `local`"
+        )
 
 
 class Chain:
@@ -206,11 +224,8 @@ class Chain:
             Refused: too many requests wait, or a worker died with this one.
             ConfigError, InfrastructureError: from a worker.
         """
-        if len(self.handles) > 1 and len(recipe.chain()) > 1:
-            raise ConfigError(
-                "this server hands pictures on from process to process, and a recipe with `steps` goes back and forth; "
-                "send one request a step, or serve with the placement `local`"
-            )
+        if len(self.handles) > 1:
+            check_goes_one_way(recipe)
         passing: Any = row
         for handle in self.handles:
             passing = handle.remote(passing, recipe)

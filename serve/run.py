@@ -80,13 +80,14 @@ def start(
 ) -> str:
     """As `run`, for recipes and a placement that were made by hand; `graph_of` says what a recipe's graph is."""
     _check_port(host, port)
+    app = application(served, placement, graph_of)
     started_ray = not ray.is_initialized()
     if started_ray:
         start_ray()
     try:
         _preflight(placement)
         serve.start(http_options={"host": host, "port": port}, controller_options=PATIENT)
-        _deploy(application(served, placement, graph_of))
+        _deploy(app)
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         said = f"rendering {', '.join(served.names)} at {url}/v1/renders"
         if blocking:
