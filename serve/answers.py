@@ -19,6 +19,12 @@ SAMPLE_WORLD = (
     "a server with other checkpoints renders photographs."
 )
 
+IN_THE_FORM = {
+    "missing_value": "Send a value for it in `columns`, or words of your own.",
+    "reference_needed": "Send a picture of the product as `reference`.",
+}
+"""What to do about a reason, where `REASONS` speaks of a table that a client does not have."""
+
 
 def answer(row: Row, recipe: Recipe, served: Served) -> Answer:
     """What became of a picture.
@@ -60,7 +66,7 @@ def _failed(row: Row) -> Refused:
         where = f"It happened in the step {row['node']!r}."
         return Refused(500, "unexpected", f"{reason.sentence} {where}", "Look at the server's log; please report it.")
     message = f"{reason.sentence.removesuffix('.')}: {row['detail']}" if row["detail"] else reason.sentence
-    return Refused(422, row["reason"], message, reason.next_step)
+    return Refused(422, row["reason"], message, IN_THE_FORM.get(row["reason"], reason.next_step))
 
 
 def _item(row: Row) -> Item:

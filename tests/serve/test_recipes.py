@@ -120,6 +120,7 @@ def test_a_reference_that_was_forgotten_is_told(tmp_path: Path) -> None:
     response = post(a_client(tmp_path, recipes=offer(["insert"]).recipes), columns=json.dumps(COLUMNS))
 
     assert error_of(response)[:2] == (422, "reference_needed")
+    assert response.json()["error"]["hint"] == "Send a picture of the product as `reference`."
 
 
 def test_steps_are_refused_at_the_start_where_pictures_go_from_process_to_process(tmp_path: Path) -> None:
