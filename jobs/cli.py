@@ -45,7 +45,7 @@ CatalogueUri = Annotated[
 ]
 RecipeName = Annotated[str, typer.Option("--recipe", help="A ready recipe's name, or a YAML file.")]
 OutputUri = Annotated[str, typer.Option("--output", help="Where runs and pictures go; s3:// or a path.")]
-PlacementName = Annotated[str, typer.Option("--placement", help="local (one process) or gpu (a pool a group).")]
+PlacementName = Annotated[str, typer.Option("--placement", help="local (two processes) or gpu (a pool a group).")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most N items; a render leaves others pending.")]
 AllowEmbedded = Annotated[
     bool, typer.Option("--allow-embedded", help="Let the embedded models loose on a foreign catalogue.")
@@ -299,7 +299,7 @@ def recipe_schema() -> None:
 @train_app.command("embedded")
 @plainly
 def train_embedded(
-    part: Annotated[str, typer.Argument(help="detector, segmenter, encoder, vae, painter or all.")] = "all",
+    part: Annotated[str, typer.Argument(help="detector, segmenter, encoder, vae, painter, judge or all.")] = "all",
     work: Annotated[
         Path, typer.Option(help="Where examples, checkpoints and curves lie; an interrupted training goes on.")
     ] = Path("training"),

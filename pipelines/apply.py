@@ -1,4 +1,4 @@
-"""The one place where an exception becomes data: a stage's answer, or its error, enters the rows."""
+"""The one broad `except`: whatever a stage raises enters the rows as data, as its answers and named errors do."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from pipelines import cells, storage
 from pipelines.errors import ConfigError, Missing, StorageError
-from pipelines.recipe import Recipe, template_columns
+from pipelines.recipe import Recipe, StepSettings, template_columns
 from pipelines.rows import CATALOGUE_COLUMNS, FAILED, OK, OUTCOME_COLUMNS, STEP_WORDS, ItemError, Row, in_step
 from pipelines.settings import CatalogueSettings
 from pipelines.tables import TABLES, is_table, parse
@@ -305,7 +305,7 @@ def _templates(recipe: Recipe, table: pa.Table) -> list[list[_Template]]:
     return [[_template(table, *named) for named in _words(step)] for step in recipe.chain()]
 
 
-def _words(step: Recipe) -> list[tuple[str, str]]:
+def _words(step: StepSettings) -> list[tuple[str, str]]:
     prompts = step.prompts
     return [
         ("prompts.find", step.find_template()),

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipelines.errors import ConfigError
 from pipelines.models.loading import weights_hash
-from pipelines.recipe import Recipe
+from pipelines.recipe import Recipe, StepSettings
 from pipelines.rows import (
     BIG_COLUMNS,
     CATALOGUE_COLUMNS,
@@ -23,8 +23,9 @@ from pipelines.rows import (
     catalogue_columns,
     in_step,
     plain,
+    step_of,
 )
-from pipelines.settings import ON_SOURCE, Settings
+from pipelines.settings import ON_SOURCE, DeliverSettings, Settings
 from pipelines.stages.compose import Compose
 from pipelines.stages.deliver import Deliver, Store
 from pipelines.stages.detect import Detect
@@ -106,7 +107,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes in order; building one checks that each column is there before it is read."""
+    """Nodes in order; building one checks that each column is there, and of the type, before it is read."""
 
     nodes: tuple[Node, ...]
 
@@ -121,14 +122,21 @@ class Graph:
         return next(node.name for node in self.nodes if node.name != "read")
 
     def __post_init__(self) -> None:
-        there = set(self.catalogue_columns)
+        there = dict(self.catalogue_columns)
         for node in self.nodes:
             missing = [name for name in node.stage.reads if name not in map(plain, there)]
             if missing:
                 raise ConfigError(
                     f"node {node.name!r} reads {missing}, which no earlier node adds; mend the order of the graph"
                 )
-            there |= set(node.adds)
+            wanted = {**node.stage.reads, **getattr(node.stage, "may_read", {})}
+            for name, kind in there.items():
+                if plain(name) in wanted and step_of(name) <= node.step and wanted[plain(name)] != kind:
+                    raise ConfigError(
+                        f"node {node.name!r} reads {name!r} as {wanted[plain(name)]}, and what is there is {kind}; "
+                        "mend the type in `reads` or `may_read` of its stage, or in `adds` of the one that makes it"
+                    )
+            there.update(node.adds)
 
     @cached_property
     def columns(self) -> dict[str, pa.DataType]:
@@ -206,7 +214,7 @@ def build(recipe: Recipe, store: Store | None = None) -> Graph:
     steps, last = recipe.chain(), len(recipe.chain())
     nodes = [Node("read", Read, recipe.read)]
     for number, step in enumerate(steps, start=1):
-        nodes += _step(step, number, hands_on=number < last)
+        nodes += _step(step, number, recipe.deliver if number < last else None)
     unread = frozenset(() if recipe.score.segmenter else ("region_rgb",))
     unmade = frozenset(MADE_BY_A_CANVAS if last == 1 and recipe.paint.task in ON_SOURCE else ())
     nodes += [
@@ -217,7 +225,7 @@ def build(recipe: Recipe, store: Store | None = None) -> Graph:
     return Graph(tuple(nodes))
 
 
-def _step(recipe: Recipe, number: int, hands_on: bool) -> list[Node]:
+def _step(recipe: StepSettings, number: int, hands_on: DeliverSettings | None) -> list[Node]:
     """From finding to a composed crop; every step but the last hands its finished picture on."""
     chained: list[tuple[str, type[Any], Settings | None]] = [
         ("detect", Detect, recipe.detect),
@@ -226,7 +234,7 @@ def _step(recipe: Recipe, number: int, hands_on: bool) -> list[Node]:
         ("mask", Mask, recipe.mask),
         ("paint", Paint, recipe.paint),
         ("compose", Compose, recipe.compose),
-        ("hand_on", HandOn, recipe.deliver if hands_on else None),
+        ("hand_on", HandOn, hands_on),
     ]
     leaves = frozenset(column for column, task in ONLY_FOR.items() if task != recipe.paint.task)
     return [

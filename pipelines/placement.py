@@ -110,10 +110,19 @@ def _merged(groups: Sequence[Group], nodes: tuple[str, ...]) -> Group:
     return Group(
         nodes,
         batch_size=min(group.batch_size for group in groups),
+        # One of them fills its batches only if it waits so long; a row waits once here, where it waited in every group.
+        wait_s=max(group.wait_s for group in groups),
         cpus=max(group.cpus for group in groups),
         gpus=sum(group.gpus for group in groups),
+        memory_bytes=memory_of(groups),
         replicas=min(group.replicas for group in groups),
     )
+
+
+def memory_of(groups: Sequence[Group]) -> int | None:
+    """What one process that is all of these groups takes: it holds the networks of each; None if none of them says."""
+    said = [group.memory_bytes for group in groups if group.memory_bytes is not None]
+    return sum(said) if said else None
 
 
 def needs(placement: Placement) -> tuple[float, float]:

@@ -95,21 +95,12 @@ FILLS: dict[Task, str] = {"replace": "blur", "remove": "telea"}
 where it takes LaMa. Other tasks bring a picture of their own to begin with."""
 FINDING = ("detect", "segment", "find")
 """The sections about where a product is."""
-STEP_SECTIONS = ("prompts", "detect", "segment", "find", "mask", "paint", "compose")
-"""The sections that a step may have for itself."""
 
 
-class Recipe(Settings):
-    """What to do to every item of a catalogue."""
+class StepSettings(Settings):
+    """What one step does: where the product is, where to paint, what and how; all other sections are the recipe's."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="A short name, for the manifest and the report.")
-    models: Literal["embedded", "own"] = Field(
-        description="`embedded`: the small models that ship along and know the sample world alone; "
-        "`own`: each section names its checkpoint."
-    )
-    catalogue: CatalogueSettings = CatalogueSettings()
     prompts: PromptSettings
-    read: ReadSettings = ReadSettings()
     detect: DetectSettings | None = Field(
         None, description="What counts as found; none in a task on the whole picture."
     )
@@ -120,15 +111,53 @@ class Recipe(Settings):
     mask: MaskSettings
     paint: PaintSettings
     compose: ComposeSettings = ComposeSettings()
+
+    def find_template(self) -> str:
+        """What is looked for, as a template; nothing, in a task on the whole picture or by reference."""
+        by_reference = self.find is not None and self.find.by == "reference"
+        return "" if by_reference or self.paint.task in FINDS_NOTHING else self.prompts.find
+
+    def named_columns(self) -> Iterator[tuple[str, str]]:
+        """Every setting here that names a column of the table, with the column."""
+        for setting, template in [
+            ("prompts.find", self.find_template()),
+            *(("prompts.paint", template) for template in self.prompts.paint),
+            ("prompts.negative", self.prompts.negative),
+            *([("prompts.colour", self.prompts.colour)] if self.prompts.colour else []),
+        ]:
+            yield from ((setting, column) for column in template_columns(template))
+        if self.paint.seed_by:
+            yield "paint.seed_by", self.paint.seed_by
+
+
+STEP_SECTIONS = tuple(StepSettings.model_fields)
+"""The sections that a step may have for itself."""
+FIRST_SAID = ("name", "models", "catalogue", "prompts", "read")
+"""What a recipe that is written out begins with."""
+
+
+class Recipe(StepSettings):
+    """What to do to every item of a catalogue.
+
+    The sections of a step are here the only step's, or, of a recipe with `steps`, those of the last.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$", description="A short name, for the manifest and the report.")
+    models: Literal["embedded", "own"] = Field(
+        description="`embedded`: the small models that ship along and know the sample world alone; "
+        "`own`: each section names its checkpoint."
+    )
+    catalogue: CatalogueSettings = CatalogueSettings()
+    read: ReadSettings = ReadSettings()
     score: ScoreSettings
     judge: JudgeSettings = JudgeSettings()
     deliver: DeliverSettings = DeliverSettings()
-    steps: tuple[Recipe, ...] = Field(
+    steps: tuple[StepSettings, ...] = Field(
         (), description="Tasks one after the other: each lists what differs from the recipe's own sections."
     )
 
-    def chain(self) -> tuple[Recipe, ...]:
-        """The recipe of every step, in order; a recipe without `steps` is its own only one.
+    def chain(self) -> tuple[StepSettings, ...]:
+        """What every step does, in order; a recipe without `steps` is its own only one.
 
         Of a recipe with steps, the sections themselves are those of the last, which is what is scored and delivered.
         """
@@ -155,36 +184,10 @@ class Recipe(Settings):
         return self
 
     @model_validator(mode="after")
-    def _fits_its_task(self) -> Recipe:
-        task = self.paint.task
-        if self.mask.layout.task != task:
-            raise ValueError(f"`mask.layout.task` is {self.mask.layout.task!r} and `paint.task` {task!r}; leave it out")
-        said = [name for name in FINDING if getattr(self, name) is not None]
-        if task in FINDS_NOTHING and said:
-            raise ValueError(f"the task {task!r} looks for no product; take `{said[0]}` out")
-        if task not in FINDS_NOTHING and said not in (["detect", "segment"], ["find"]):
-            raise ValueError(
-                f"the task {task!r} looks for a product, by `detect` and `segment` or by `find`; here are {said}"
-            )
-        if self.find and self.mask.instances != "highest_score":
-            raise ValueError(
-                "what `find` stores are rival readings, of which the first counts; `mask.instances` can only be "
-                f"`highest_score`, and is `{self.mask.instances}`"
-            )
-        if self.find and self.find.by == "reference" and self.catalogue.references is None:
-            raise ValueError(
-                "`find.by: reference` needs `catalogue.references`, the column with the product's pictures"
-            )
-        if task in NEEDS_WORDS and not any(template.strip() for template in self.prompts.paint):
-            raise ValueError(f"the task {task!r} paints what `prompts.paint` says, and it says nothing")
-        if (task == "recolour") != (self.prompts.colour is not None):
-            raise ValueError(f"`prompts.colour` belongs to the task `recolour`; this one is {task!r}")
-        if task == "place" and self.catalogue.scene is None:
-            raise ValueError("the task `place` needs `catalogue.scene`, the column with the pictures to place in")
-        if task == "insert" and self.catalogue.references is None:
-            raise ValueError("the task `insert` needs `catalogue.references`, the column with the product's pictures")
-        if task in DRAWS_NOTHING and self.paint.variants != 1:
-            raise ValueError(f"the task {task!r} leaves nothing to chance; set `paint.variants` to 1")
+    def _steps_fit_their_tasks(self) -> Recipe:
+        for number, step in enumerate(self.chain(), start=1):
+            if wrong := _why_not(step, self.catalogue):
+                raise ValueError(f"step {number}: {wrong}" if self.steps else wrong)
         return self
 
     def loads(self) -> Iterator[tuple[str, str, Checkpoint]]:
@@ -192,12 +195,15 @@ class Recipe(Settings):
 
         Where is the node, and behind it the kind if that is not the node's own: `paint+lora1`, `score+segmenter`.
         """
-        for number, step in enumerate(self.chain(), start=1):
-            for name in type(step).model_fields:
-                if isinstance(section := getattr(step, name), ModelSettings):
-                    node = in_step(name, number) if name in STEP_SECTIONS else name
-                    for role, one in section.weights().items():
-                        yield node if role == section.role else f"{node}+{role}", role.rstrip(string.digits), one
+        in_steps = [
+            (in_step(name, number), getattr(step, name))
+            for number, step in enumerate(self.chain(), start=1)
+            for name in STEP_SECTIONS
+        ]
+        for node, section in [*in_steps, ("score", self.score)]:
+            if isinstance(section, ModelSettings):
+                for role, one in section.weights().items():
+                    yield node if role == section.role else f"{node}+{role}", role.rstrip(string.digits), one
 
     def checkpoints(self) -> dict[str, Checkpoint]:
         """Every checkpoint by where it is loaded, as `loads` says."""
@@ -207,30 +213,43 @@ class Recipe(Settings):
         """Whether any model knows the sample world alone."""
         return any(checkpoint.is_embedded for checkpoint in self.checkpoints().values())
 
-    def find_template(self) -> str:
-        """What is looked for, as a template; nothing, in a task on the whole picture or by reference."""
-        by_reference = self.find is not None and self.find.by == "reference"
-        return "" if by_reference or self.paint.task in FINDS_NOTHING else self.prompts.find
-
     def needed_columns(self) -> dict[str, list[str]]:
         """The table's columns that the recipe names, each with the settings that name it."""
         needed: dict[str, list[str]] = {}
-        for setting, column in self._named_columns():
-            needed.setdefault(column, []).append(setting)
+        for step in (*self.steps, self):
+            for setting, column in step.named_columns():
+                needed.setdefault(column, []).append(setting)
         return needed
 
-    def _named_columns(self) -> Iterator[tuple[str, str]]:
-        for step in self.steps:
-            yield from step._named_columns()
-        for setting, template in [
-            ("prompts.find", self.find_template()),
-            *(("prompts.paint", template) for template in self.prompts.paint),
-            ("prompts.negative", self.prompts.negative),
-            *([("prompts.colour", self.prompts.colour)] if self.prompts.colour else []),
-        ]:
-            yield from ((setting, column) for column in template_columns(template))
-        if self.paint.seed_by:
-            yield "paint.seed_by", self.paint.seed_by
+
+def _why_not(step: StepSettings, catalogue: CatalogueSettings) -> str | None:
+    """Why a step cannot do its task, in a sentence; None if it can."""
+    task = step.paint.task
+    if step.mask.layout.task != task:
+        return f"`mask.layout.task` is {step.mask.layout.task!r} and `paint.task` {task!r}; leave it out"
+    said = [name for name in FINDING if getattr(step, name) is not None]
+    if task in FINDS_NOTHING and said:
+        return f"the task {task!r} looks for no product; take `{said[0]}` out"
+    if task not in FINDS_NOTHING and said not in (["detect", "segment"], ["find"]):
+        return f"the task {task!r} looks for a product, by `detect` and `segment` or by `find`; here are {said}"
+    if step.find and step.mask.instances != "highest_score":
+        return (
+            "what `find` stores are rival readings, of which the first counts; `mask.instances` can only be "
+            f"`highest_score`, and is `{step.mask.instances}`"
+        )
+    if step.find and step.find.by == "reference" and catalogue.references is None:
+        return "`find.by: reference` needs `catalogue.references`, the column with the product's pictures"
+    if task in NEEDS_WORDS and not any(template.strip() for template in step.prompts.paint):
+        return f"the task {task!r} paints what `prompts.paint` says, and it says nothing"
+    if (task == "recolour") != (step.prompts.colour is not None):
+        return f"`prompts.colour` belongs to the task `recolour`; this one is {task!r}"
+    if task == "place" and catalogue.scene is None:
+        return "the task `place` needs `catalogue.scene`, the column with the pictures to place in"
+    if task == "insert" and catalogue.references is None:
+        return "the task `insert` needs `catalogue.references`, the column with the product's pictures"
+    if task in DRAWS_NOTHING and step.paint.variants != 1:
+        return f"the task {task!r} leaves nothing to chance; set `paint.variants` to 1"
+    return None
 
 
 def _filled_in(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -261,14 +280,28 @@ def _filled_in(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_steps(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe's own sections become those of its last step; every step's own stand over the recipe's."""
+    """Every step's own sections stand over the recipe's; the recipe's become those of its last step.
+
+    What a step cannot have stays in it, so that it is told, and has no effect.
+    """
     common = {name: value for name, value in given.items() if name != "steps"}
-    steps = [_merged(_for_step(common, step), step) if isinstance(step, Mapping) else step for step in given["steps"]]
-    for step, own in zip(steps[:-1], given["steps"], strict=False):
-        if isinstance(own, Mapping) and "variants" not in (own.get("paint") or {}):
-            step["paint"] = {**(step.get("paint") or {}), "variants": 1}
-    last = _filled_in(steps[-1]) if isinstance(steps[-1], Mapping) else common
-    return {**last, "steps": tuple(Recipe.model_validate(step) for step in steps)}
+    last, steps = common, []
+    for number, step in enumerate(given["steps"], start=1):
+        if not isinstance(step, Mapping):
+            steps.append(step)
+            continue
+        own = {name: value for name, value in step.items() if name in STEP_SECTIONS}
+        merged = _merged(_for_step(common, own), own)
+        hands_on = number < len(given["steps"]) and isinstance(merged.get("paint", {}), Mapping)
+        if hands_on and "variants" not in _section(own, "paint"):
+            merged["paint"] = {**_section(merged, "paint"), "variants": 1}
+        last = _filled_in(merged)
+        steps.append({**step, **{name: last[name] for name in STEP_SECTIONS if name in last}})
+    return {**last, "steps": tuple(steps)}
+
+
+def _section(given: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    return said if isinstance(said := given.get(name), Mapping) else {}
 
 
 def _for_step(common: Mapping[str, Any], step: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -292,8 +325,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 
 
 def _task_of(given: Mapping[str, Any]) -> Any:
-    paint = given.get("paint")
-    return (paint.get("task") if isinstance(paint, Mapping) else None) or "replace"
+    return _section(given, "paint").get("task") or "replace"
 
 
 def template_columns(template: str) -> list[str]:
@@ -329,7 +361,7 @@ def parse(given: Mapping[str, Any]) -> Recipe:
     try:
         recipe = Recipe.model_validate(given)
     except ValidationError as error:
-        raise ConfigError("\n".join(_plain(problem, given) for problem in error.errors())) from None
+        raise ConfigError("\n".join(dict.fromkeys(_told(error, given)))) from None
     recipe.needed_columns()  # so that a bad template is told now
     return recipe
 
@@ -360,28 +392,50 @@ def json_schema() -> dict[str, Any]:
     """The JSON Schema of a recipe file, for editors: only what a model set, a task or a recipe's steps cannot fill in
     is required.
     """
-    definitions = Recipe.model_json_schema()["$defs"]
-    whole = definitions.pop("Recipe")
+    whole = Recipe.model_json_schema()
     sections = {
         name: {**one, "required": [key for key in one.get("required", ()) if key != "checkpoint"]}
         if "call_size" in one.get("properties", ())
         else one
-        for name, one in definitions.items()
+        for name, one in whole["$defs"].items()
     }
-    step = {**whole, "required": []}
-    return {**whole, "required": ["name", "models"], "$defs": {**sections, "Recipe": step}}
+    step = {**sections["StepSettings"], "required": []}
+    return {**whole, "required": ["name", "models"], "$defs": {**sections, "StepSettings": step}}
+
+
+def plain_settings(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain values that `parse` takes: every setting that was given or filled in, and no other."""
+    said = recipe.model_dump(mode="json", exclude_unset=True)
+    if recipe.steps:  # the sections that steps have stand in the steps
+        said = {name: value for name, value in said.items() if name not in STEP_SECTIONS}
+    return {name: said[name] for name in (*FIRST_SAID, *said) if name in said}
 
 
 def dump(recipe: Recipe) -> str:
     """The recipe as YAML, with every setting that was given or filled in from the model set."""
-    plain = recipe.model_dump(mode="json", exclude_unset=True)
-    if recipe.steps:  # the sections that steps have stand in the steps
-        plain = {name: value for name, value in plain.items() if name not in STEP_SECTIONS}
-    return str(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=100))
+    return str(yaml.safe_dump(plain_settings(recipe), sort_keys=False, allow_unicode=True, width=100))
 
 
-def _plain(problem: Any, given: Any) -> str:
-    place = ".".join(str(part) for part in problem["loc"])
+def _told(error: ValidationError, given: Mapping[str, Any]) -> Iterator[str]:
+    """Every problem in words: what a step says with the step's number, what the recipe says for all of them once."""
+    for problem in error.errors():
+        place = problem["loc"]
+        if place[:1] != ("steps",) or len(place) < 3:
+            if not (given.get("steps") and place and place[0] in STEP_SECTIONS):  # told by the last step
+                yield _plain(problem, place)
+        elif place[2] in given and place[2] not in given["steps"][place[1]]:
+            yield _plain(problem, place[2:])
+        elif place[2] in Recipe.model_fields and place[2] not in STEP_SECTIONS:
+            yield (
+                f"step {int(place[1]) + 1}: `{place[2]}` is not a step's; it belongs to the recipe, beside `steps`, "
+                f"and holds for the whole chain. A step may have: {', '.join(STEP_SECTIONS)}"
+            )
+        else:
+            yield f"step {int(place[1]) + 1}: {_plain(problem, place[2:])}"
+
+
+def _plain(problem: Any, parts: tuple[int | str, ...]) -> str:
+    place = ".".join(str(part) for part in parts)
     if problem["type"] == "extra_forbidden":
         known = _known_keys(problem["loc"][:-1])
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.5)
@@ -392,6 +446,8 @@ def _plain(problem: Any, given: Any) -> str:
             return f"`{place}` is missing; `models: own` needs the checkpoint of every model"
         return f"`{place}` is missing"
     message = str(problem["msg"]).removeprefix("Value error, ")
+    if not place:
+        return message
     return (
         f"`{place}` is {problem['input']!r}: {message}"
         if not isinstance(problem["input"], Mapping)

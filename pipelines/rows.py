@@ -61,7 +61,7 @@ CATALOGUE_COLUMNS: dict[str, pa.DataType] = {
     "given_mask_bytes": pa.large_binary(),
     "given_reference_bytes": pa.list_(pa.large_binary()),
 }
-"""What `catalogue.rows` makes; the `given_*_bytes` come along at an endpoint only."""
+"""What `catalogue.rows` makes; the `given_*_bytes` come along where pictures come with rows, as at an endpoint."""
 
 STEP_WORDS = ("find_prompt", "paint_prompts", "negative_prompt", "paint_colour")
 
@@ -162,9 +162,11 @@ REASONS: dict[str, Reason] = {
     "not_an_image": _permanent("The file is not a picture.", "Replace the file."),
     "unsupported_format": _permanent("The picture's format is not read here.", "Save it as JPEG, PNG, WebP or TIFF."),
     "truncated_image": _permanent("The picture ends too early.", "Upload the file again."),
-    "too_many_bytes": _permanent("The file is larger than `read.max_bytes`.", "Shrink the file or raise the limit."),
+    "too_many_bytes": _permanent(
+        "The file is larger than `read.max_bytes`.", "Make it smaller, or have the limit raised."
+    ),
     "too_many_pixels": _permanent(
-        "The picture has more pixels than `read.max_pixels`.", "Shrink it or raise the limit."
+        "The picture has more pixels than `read.max_pixels`.", "Make it smaller, or have the limit raised."
     ),
     "mask_missing": _transient("The mask file is not there.", "Put it back or empty the mask column of this item."),
     "mask_unreadable": _permanent("The mask file cannot be read as a picture.", "Replace the mask."),

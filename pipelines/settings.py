@@ -1,4 +1,4 @@
-"""The sections of a recipe: frozen, strict settings with units and defaults; a section is all its stage receives."""
+"""The sections of a recipe: frozen, strict settings with units and defaults; a stage receives one of them."""
 
 from __future__ import annotations
 

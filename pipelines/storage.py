@@ -1,4 +1,4 @@
-"""S3 (boto3) and local files behind some six functions; no class tree.
+"""S3 (boto3) and local files behind a handful of functions; no class tree.
 
 A URI is `s3://bucket/key`, the key as it is (nothing is percent-decoded), or a local path. Endpoint, region and
 credentials come from the normal AWS environment (`AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID` ...), so that

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.models.words import unknown_words
 from pipelines.recipe import Recipe
-from pipelines.rows import FAILED, REASONS, Row
+from pipelines.rows import FAILED, REASONS, Row, as_seen_by, in_step
 from serve.errors import Refused
 from serve.schemas import Answer, Item, Mask, Proof, Scores, Variant
 from serve.served import Served
@@ -19,6 +19,12 @@ SAMPLE_WORLD = (
     "a server with other checkpoints renders photographs."
 )
 
+IN_THE_FORM = {
+    "missing_value": "Send a value for it in `columns`, or words of your own.",
+    "reference_needed": "Send a picture of the product as `reference`.",
+}
+"""What to do about a reason, where `REASONS` speaks of a table that a client does not have."""
+
 
 def answer(row: Row, recipe: Recipe, served: Served) -> Answer:
     """What became of a picture.
@@ -28,6 +34,8 @@ def answer(row: Row, recipe: Recipe, served: Served) -> Answer:
     """
     if row["status"] == FAILED:
         raise _failed(row)
+    warnings = _warnings(row, recipe)
+    row = as_seen_by(row, len(recipe.chain()))
     reason = REASONS[row["reason"]] if row["reason"] else None
     variants = _variants(row, recipe)
     return Answer(
@@ -48,7 +56,7 @@ def answer(row: Row, recipe: Recipe, served: Served) -> Answer:
         checkpoints=served.weights(recipe),
         seconds=dict(row["seconds"]),
         world="sample" if recipe.uses_embedded() else None,
-        warnings=_warnings(row, recipe),
+        warnings=warnings,
     )
 
 
@@ -58,11 +66,11 @@ def _failed(row: Row) -> Refused:
         where = f"It happened in the step {row['node']!r}."
         return Refused(500, "unexpected", f"{reason.sentence} {where}", "Look at the server's log; please report it.")
     message = f"{reason.sentence.removesuffix('.')}: {row['detail']}" if row["detail"] else reason.sentence
-    return Refused(422, row["reason"], message, reason.next_step)
+    return Refused(422, row["reason"], message, IN_THE_FORM.get(row["reason"], reason.next_step))
 
 
 def _item(row: Row) -> Item:
-    mask = row.get("allow_mask_rle")
+    mask = row.get("changed_mask_rle") or row.get("allow_mask_rle")  # of all steps; the other where there is no first
     return Item(
         key=row["item_key"],
         size_wh=row.get("size_wh"),
@@ -105,7 +113,9 @@ def _base64(data: bytes | None) -> str | None:
 def _warnings(row: Row, recipe: Recipe) -> list[str]:
     if not recipe.uses_embedded():
         return []
-    texts: list[Any] = [row["find_prompt"], *row["paint_prompts"]]
+    steps = range(1, len(recipe.chain()) + 1)
+    texts: list[Any] = [row[in_step("find_prompt", step)] for step in steps]
+    texts += [prompt for step in steps for prompt in row[in_step("paint_prompts", step)]]
     embedded = [checkpoint for checkpoint in recipe.checkpoints().values() if checkpoint.is_embedded]
     words = sorted({word for checkpoint in embedded for word in unknown_words(checkpoint, texts)})
     unknown = [f"The embedded models do not know {', '.join(map(repr, words))} and ignored it."] if words else []

@@ -7,7 +7,9 @@ There are no API keys and no rate limits yet: whoever reaches the port may rende
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import difflib
+import inspect
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -44,7 +46,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorAnswer, "description": "A field is missing or cannot be read."},
     413: {"model": ErrorAnswer, "description": "The request is too large."},
     415: {"model": ErrorAnswer, "description": "The request is no multipart form."},
-    422: {"model": ErrorAnswer, "description": "The recipe or the picture cannot be used; `code` says why."},
+    422: {"model": ErrorAnswer, "description": "A field, the recipe or the picture cannot be used; `code` says why."},
     500: {"model": ErrorAnswer, "description": "The server is broken: a bug, weights or storage."},
     503: {"model": ErrorAnswer, "description": "Too much is waiting, or a worker is restarting; see `Retry-After`."},
 }
@@ -91,6 +93,7 @@ def build_app(served: Served, render: Render, ready: Ready, max_body_bytes: int 
 
     @app.post("/v1/renders", responses=ERRORS)
     async def create_render(
+        request: Request,
         image: Annotated[UploadFile, File(description="The picture: JPEG, PNG, WebP, TIFF, GIF or BMP.")],
         mask: Annotated[UploadFile | None, File(description="White is repainted; as large as the picture.")] = None,
         reference: Annotated[list[UploadFile] | None, File(description="What the product looks like; several.")] = None,
@@ -106,6 +109,7 @@ def build_app(served: Served, render: Render, ready: Ready, max_body_bytes: int 
 
         200 with `status: rejected` is an answer: nothing was found, or nothing was good enough; `reason` says which.
         """
+        _check_fields(fields, await request.form(), request.query_params)
         asked = Asked(
             image=await image.read(),
             mask=await mask.read() if mask else None,
@@ -121,6 +125,8 @@ def build_app(served: Served, render: Render, ready: Ready, max_body_bytes: int 
         row, wanted = to_row(asked, served)
         return answer(await render(row, wanted), wanted, served)
 
+    fields = [name for name in inspect.signature(create_render).parameters if name != "request"]
+
     @app.get("/health", responses={503: {"model": Health, "description": "Models are still loading, or lost."}})
     async def health() -> JSONResponse:
         """Whether a request sent now would be rendered: every model is loaded."""
@@ -131,6 +137,29 @@ def build_app(served: Served, render: Render, ready: Ready, max_body_bytes: int 
         return JSONResponse(state.model_dump(mode="json"), 200 if is_ready else 503)
 
     return app
+
+
+def _check_fields(known: Collection[str], form: Iterable[str], in_address: Iterable[str]) -> None:
+    """Refuse what would be ignored, so that a slip of typing cannot pass as a default."""
+    hint = f"The form's fields are {', '.join(known)}; a stage's own settings go into `recipe`."
+    for name in in_address:
+        message = f"`{name}` stands in the address, of which nothing is read; send fields in the form"
+        raise Refused(422, "unknown_field", message, hint)
+    for name in form:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            meant = f"; did you mean `{near[0]}`?" if near else ""
+            raise Refused(422, "unknown_field", f"`{name}` is not a field of the form{meant}", hint)
+
+
+def _in_words(problem: Mapping[str, Any]) -> str:
+    """What was wrong with one field of the form, which FastAPI tells in Python's words."""
+    name = problem["loc"][1] if len(problem["loc"]) > 1 else problem["loc"][0]
+    if problem["type"] == "missing":
+        return f"`{name}` is missing"
+    if "UploadFile" in problem["msg"]:
+        return f"`{name}` is text; expected a file, which curl sends as -F {name}=@photo.jpg"
+    return f"`{name}`: {problem['msg']}"
 
 
 def _given(text: str | None) -> str | None:
@@ -165,7 +194,7 @@ def _say_errors_alike(app: FastAPI) -> None:
         if not kind.startswith("multipart/form-data"):
             message = f"the request is of type {kind!r}; expected a multipart form"
             return _refuse(Refused(415, "not_a_form", message, "With curl: -F image=@photo.jpg"))
-        problems = [f"`{problem['loc'][-1]}`: {problem['msg']}" for problem in error.errors()]
+        problems = dict.fromkeys(_in_words(problem) for problem in error.errors())
         return _refuse(Refused(400, "bad_request", "; ".join(problems), "See /docs for every field."))
 
     @app.exception_handler(HTTPException)

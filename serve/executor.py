@@ -22,7 +22,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from pipelines.apply import apply
 from pipelines.errors import ConfigError, InfrastructureError, PackshotError
 from pipelines.graph import STEPLESS_LAST, Graph, Node, build
-from pipelines.placement import Group, Placement
+from pipelines.placement import Group, Placement, memory_of
 from pipelines.recipe import Recipe
 from pipelines.rows import Row, Update, plain, step_of
 from serve.errors import Refused
@@ -37,14 +37,6 @@ BATCHES_ON_THE_WAY = 2
 BATCHES_WAITING = 8
 """So many more wait for it in the front before requests are refused."""
 RETRY_AFTER_S = 5
-
-
-class _CannotBeBuilt(InfrastructureError):
-    """Takes a stage's ConfigError past `apply`, which would make failed rows of it: the request is to blame."""
-
-    def __init__(self, error: ConfigError) -> None:
-        super().__init__(str(error))
-        self.error = error
 
 
 class Nodes:
@@ -96,19 +88,16 @@ class Nodes:
             done = apply(
                 node.name, partial(self._call, node), [row for _, row in live], graph.passes_by(node.name), node.step
             )
-        except InfrastructureError as error:
+        except (ConfigError, InfrastructureError) as error:
+            # These settings or weights are to blame, and no other recipe's rows meet them.
             for place, _ in live:
-                answers[place] = error.error if isinstance(error, _CannotBeBuilt) else error
+                answers[place] = error
             return
         for (place, _), row in zip(live, done, strict=True):
             answers[place] = row
 
     def _call(self, node: Node, rows: Sequence[Row]) -> list[Update]:
-        try:
-            stage = self._stage(node)
-        except ConfigError as error:
-            raise _CannotBeBuilt(error) from error
-        answers: list[Update] = stage(rows)
+        answers: list[Update] = self._stage(node)(rows)
         return answers
 
     def _stage(self, node: Node) -> Any:
@@ -168,10 +157,15 @@ def online(placement: Placement) -> Placement:
     """The placement by day: `read` and `deliver` join their neighbours, since each group costs a request a hop."""
     groups = list(placement)
     if len(groups) > 1 and groups[0].nodes == ("read",):
-        groups[:2] = [replace(groups[1], nodes=groups[0].nodes + groups[1].nodes)]
+        groups[:2] = [_joined(groups[1], groups[:2])]
     if len(groups) > 1 and groups[-1].nodes == ("deliver",):
-        groups[-2:] = [replace(groups[-2], nodes=groups[-2].nodes + groups[-1].nodes)]
+        groups[-2:] = [_joined(groups[-2], groups[-2:])]
     return tuple(groups)
+
+
+def _joined(host: Group, both: Sequence[Group]) -> Group:
+    """A group with its small neighbour: it stays as it is, but for the nodes and the memory that both of them take."""
+    return replace(host, nodes=both[0].nodes + both[1].nodes, memory_bytes=memory_of(both))
 
 
 def most_requests(placement: Placement) -> int:
@@ -184,8 +178,13 @@ def deployments(placement: Placement, recipes: Sequence[Recipe], graph_of: Graph
     """One deployment a group of `online(placement)`, in the graph's order.
 
     Later groups never refuse: what the first one took is finished.
+
+    Raises:
+        ConfigError: a recipe has steps, and there is more than one group.
     """
     applications = []
+    for recipe in recipes if len(online(placement)) > 1 else ():
+        check_goes_one_way(recipe)
     for position, group in enumerate(online(placement)):
         deployment: Any = serve.deployment(
             Deployed,
@@ -197,6 +196,19 @@ def deployments(placement: Placement, recipes: Sequence[Recipe], graph_of: Graph
         )
         applications.append(deployment.bind(group, tuple(recipes), graph_of))
     return applications
+
+
+def check_goes_one_way(recipe: Recipe) -> None:
+    """Refuse a recipe whose rows would come back to a group that they have left.
+
+    Raises:
+        ConfigError: it has steps.
+    """
+    if recipe.steps:
+        raise ConfigError(
+            f"this server hands pictures on from process to process, and the `steps` of {recipe.name!r} go back and "
+            "forth; send one request a step, or serve with the placement `local`"
+        )
 
 
 class Chain:
@@ -212,11 +224,8 @@ class Chain:
             Refused: too many requests wait, or a worker died with this one.
             ConfigError, InfrastructureError: from a worker.
         """
-        if len(self.handles) > 1 and len(recipe.chain()) > 1:
-            raise ConfigError(
-                "this server hands pictures on from process to process, and a recipe with `steps` goes back and forth; "
-                "send one request a step, or serve with the placement `local`"
-            )
+        if len(self.handles) > 1:
+            check_goes_one_way(recipe)
         passing: Any = row
         for handle in self.handles:
             passing = handle.remote(passing, recipe)

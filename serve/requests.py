@@ -14,14 +14,15 @@ import yaml
 
 from pipelines import catalogue
 from pipelines.errors import ConfigError
-from pipelines.recipe import Recipe, parse, template_columns
+from pipelines.recipe import Recipe, parse, plain_settings, template_columns
 from pipelines.rows import Row
+from pipelines.settings import NEEDS_WORDS
 from serve.errors import Refused
-from serve.served import Served
+from serve.served import Served, check_can_be_asked
 
 OWN = "given_"
 """Columns that begin so are the server's: what the request gives, as `catalogue.rows` takes it."""
-KEY, IMAGE = f"{OWN}item_key", f"{OWN}image_uri"
+KEY, IMAGE, REFERENCES = f"{OWN}item_key", f"{OWN}image_uri", f"{OWN}reference_uris"
 MAX_RECIPE_CHARACTERS = 20_000
 FIELDS = {"prompts.find": "find", "prompts.paint": "prompt", "prompts.negative": "negative_prompt"}
 
@@ -86,6 +87,7 @@ def to_row(asked: Asked, served: Served) -> tuple[Row, Recipe]:
     """
     try:
         own = _recipe(asked.recipe, served)
+        check_can_be_asked(own)
         served.check_weights(own)
         recipe = parse({**_with_overrides(own, asked), "read": served.limits(own)})
         _check_columns(recipe, asked)
@@ -114,29 +116,54 @@ def _inline(text: str) -> Recipe:
 
 
 def _with_overrides(recipe: Recipe, asked: Asked) -> dict[str, Any]:
-    """The recipe with what the request says in its place; never with a column that names a place to fetch from."""
-    given: dict[str, Any] = recipe.model_dump(mode="json", exclude_unset=True)
-    prompts, paint = given["prompts"], given["paint"]
+    """The recipe with what the request says in its place; never with a column that names a place to fetch from.
+
+    Of a recipe with steps, every step looks for what `find` says and keeps away from the negative prompt, `prompt` is
+    for the one that paints by words, and the last one paints the variants.
+    """
+    given = plain_settings(recipe)
+    steps = given.get("steps") or [given]
+    words, paint = [step["prompts"] for step in steps], steps[-1]["paint"]
     if asked.find is not None:
-        prompts["find"] = _literal(asked.find)
-    elif asked.mask is not None and set(template_columns(recipe.prompts.find)) - set(asked.columns):
-        prompts["find"] = ""  # a given mask: nothing is looked for, so its columns need not be sent
+        for said in words:
+            said["find"] = _literal(asked.find)
+    elif asked.mask is not None and set(template_columns(recipe.chain()[0].prompts.find)) - set(asked.columns):
+        words[0]["find"] = ""  # a given mask: nothing is looked for in it, so its columns need not be sent
     if asked.prompts:
-        prompts["paint"] = [_literal(prompt) for prompt in asked.prompts]
+        words[_painted_by_words(recipe)]["paint"] = [_literal(prompt) for prompt in asked.prompts]
     if asked.negative_prompt is not None:
-        prompts["negative"] = _literal(asked.negative_prompt)
+        for said in words:
+            said["negative"] = _literal(asked.negative_prompt)
     if asked.variants is not None:
         paint["variants"] = asked.variants
     if asked.seeds:
         # A request's seeds are the row's, never the node's: other requests join its batch.
         paint["seeds"] = []
         paint["variants"] = _count(asked.seeds, asked.variants)
+        if len(steps) > 1 and len(asked.seeds) > 1:
+            raise ConfigError(f"`seed` lists {len(asked.seeds)}, and the steps of {recipe.name!r} share one; send one")
     # Masks, references and the picture come with the request; a column could make the server fetch a URI for anyone.
-    # A step's own sections stand over the recipe's, so they go as well.
-    for step in given.get("steps", ()):
-        step.pop("catalogue", None)
-        step.pop("read", None)
-    return {**given, "catalogue": {"key": KEY, "image": IMAGE}}
+    references = {} if recipe.catalogue.references is None else {"references": REFERENCES}
+    return {**given, "catalogue": {"key": KEY, "image": IMAGE, **references}}
+
+
+def _painted_by_words(recipe: Recipe) -> int:
+    """The number of the step, from 0, that a request's `prompt` is for.
+
+    Raises:
+        Refused: it could be that of several steps, or of none.
+    """
+    steps = recipe.chain()
+    if len(steps) == 1:
+        return 0
+    by_words = [number for number, step in enumerate(steps) if step.paint.task in NEEDS_WORDS]
+    if len(by_words) != 1:
+        needed = ", ".join(recipe.needed_columns())
+        message = (
+            f"{recipe.name!r} has {len(by_words)} steps that paint by words, and `prompt` cannot say for which it is"
+        )
+        raise Refused(422, "which_prompt", message, f"Leave `prompt` out; `columns` fills in its words: {needed}.")
+    return by_words[0]
 
 
 def _count(seeds: tuple[int, ...], variants: int | None) -> int:
@@ -151,12 +178,26 @@ def _literal(text: str) -> str:
 
 
 def _check_columns(recipe: Recipe, asked: Asked) -> None:
-    for column, settings in recipe.needed_columns().items():
-        if column not in asked.columns:
-            field_name = FIELDS.get(settings[0])
-            message = f"`{settings[0]}` of {recipe.name!r} needs the value of {column!r}, which `columns` does not have"
-            instead = f", or `{field_name}` in the template's place." if field_name else "."
-            raise Refused(422, "missing_column", message, f'Send columns={{"{column}": "..."}}{instead}')
+    """Tell in the form's words what was forgotten: a field, or the values that the recipe makes it up from."""
+    missing = {name: settings for name, settings in recipe.needed_columns().items() if name not in asked.columns}
+    if not missing:
+        return
+    columns = ", ".join(repr(name) for name in missing)
+    needed_by = dict.fromkeys(one for settings in missing.values() for one in settings)
+    fields = [] if recipe.steps or set(needed_by) - set(FIELDS) else [FIELDS[one] for one in needed_by]
+    example = f"columns={json.dumps(dict.fromkeys(missing, '...'), ensure_ascii=False)}"
+    if not fields or asked.columns:
+        message = (
+            f"`{next(iter(needed_by))}` of {recipe.name!r} needs the value of {columns}, which `columns` does not have"
+        )
+        instead = "".join(f", or `{name}` in the template's place" for name in fields)
+        raise Refused(422, "missing_column", message, f"Send {example}{instead}.")
+    names = " and ".join(f"`{name}`" for name in fields)
+    verb, them = ("is", "it") if len(fields) == 1 else ("are", "them")
+    message = (
+        f"{names} {verb} missing, and so are the values from which {recipe.name!r} would make {them} up: {columns}"
+    )
+    raise Refused(422, "missing_field", message, f"Send {names}; or {example}.")
 
 
 def _table(recipe: Recipe, asked: Asked) -> pa.Table:
@@ -169,6 +210,7 @@ def _table(recipe: Recipe, asked: Asked) -> pa.Table:
             f"{OWN}seeds": pa.array([list(asked.seeds) or None], pa.list_(pa.int64())),
             f"{OWN}image_bytes": pa.array([asked.image], pa.large_binary()),
             f"{OWN}mask_bytes": pa.array([asked.mask], pa.large_binary()),
+            REFERENCES: pa.nulls(1, pa.string()),
             f"{OWN}reference_bytes": pa.array([list(asked.references) or None], pa.list_(pa.large_binary())),
         }
     )

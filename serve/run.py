@@ -6,8 +6,8 @@ import logging
 import os
 import signal
 import socket
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import ray
 from pydantic import BaseModel, ConfigDict, Field
@@ -36,7 +36,7 @@ class ServerSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     recipes: tuple[str, ...] = Field(("replace",), description="Names or paths; their weights alone may be used.")
-    placement: str = Field("local", description="local (one process) or gpu (two).")
+    placement: str = Field("local", description="local (two processes, each the whole graph) or gpu (two hops).")
     max_body_bytes: int = Field(MAX_BODY_BYTES, gt=0, description="Larger requests are refused. Bytes.")
 
 
@@ -80,24 +80,27 @@ def start(
 ) -> str:
     """As `run`, for recipes and a placement that were made by hand; `graph_of` says what a recipe's graph is."""
     _check_port(host, port)
+    app = application(served, placement, graph_of)
     started_ray = not ray.is_initialized()
     if started_ray:
         start_ray()
-    try:
-        _preflight(placement)
-        serve.start(http_options={"host": host, "port": port}, controller_options=PATIENT)
-        _deploy(application(served, placement, graph_of))
-        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        said = f"rendering {', '.join(served.names)} at {url}/v1/renders"
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    said = f"rendering {', '.join(served.names)} at {url}/v1/renders"
+    with _signals_ask() if blocking else nullcontext():  # from before anyone can see that the server runs
+        try:
+            _preflight(placement)
+            serve.start(http_options={"host": host, "port": port}, controller_options=PATIENT)
+            _deploy(app)
+            logger.info(f"{said}; stop with Ctrl-C" if blocking else said)
+            while blocking:
+                signal.pause()
+        except _AskedToStop:
+            logger.info("stopping")
+        except BaseException:
+            stop(started_ray)
+            raise
         if blocking:
-            _wait_for_signal(f"{said}; stop with Ctrl-C")
-        else:
-            logger.info(said)
-    except BaseException:
-        stop(started_ray)
-        raise
-    if blocking:
-        stop(started_ray)
+            stop(started_ray)
     return url
 
 
@@ -150,13 +153,29 @@ def _check_port(host: str, port: int) -> None:
         raise ConfigError(message) from error
 
 
-def _wait_for_signal(said: str) -> None:
-    asked_to_stop = threading.Event()
-    before = {one: signal.signal(one, lambda *_: asked_to_stop.set()) for one in (signal.SIGINT, signal.SIGTERM)}
+class _AskedToStop(BaseException):
+    """SIGINT or SIGTERM came; as KeyboardInterrupt does, it passes by whatever catches errors."""
+
+
+@contextmanager
+def _signals_ask() -> Iterator[None]:
+    """Inside, the first SIGINT or SIGTERM raises `_AskedToStop`, while models load, too; so the server ends in order.
+
+    After it SIGTERM does nothing more, and SIGINT breaks off.
+    """
+    asked: list[int] = []
+
+    def ask(number: int, frame: object) -> None:
+        asked.append(number)
+        if len(asked) == 1:
+            raise _AskedToStop
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+
+    # Behind `ray.init`, which takes SIGTERM for itself and would abort the process.
+    before = {one: signal.signal(one, ask) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
-        logger.info(said)  # not before: who reads it may send the signal at once
-        asked_to_stop.wait()
-        logger.info("stopping")
+        yield
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)

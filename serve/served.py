@@ -71,11 +71,24 @@ class Served:
         return [Weights(node=node, uri=one.uri, revision=one.revision, sha256=hashes[one]) for node, one in used]
 
 
+def check_can_be_asked(recipe: Recipe) -> None:
+    """Refuse a recipe that no request can bring everything for.
+
+    Raises:
+        ConfigError: it places products in scenes.
+    """
+    if recipe.catalogue.scene is not None:
+        raise ConfigError(
+            f"the recipe {recipe.name!r} reads a second picture, the scene of `catalogue.scene`, which no request can "
+            "bring yet; serve another one, and run this one with `packshot render`"
+        )
+
+
 def offer(names: Sequence[str]) -> Served:
     """Load recipes by name or path and hash their weights.
 
     Raises:
-        ConfigError: no recipe, one that cannot be, or two of one name.
+        ConfigError: no recipe, one that cannot be or that no request can ask for, or two of one name.
         InfrastructureError: weights are not there.
     """
     if not names:
@@ -88,5 +101,7 @@ def offer(names: Sequence[str]) -> Served:
 
 def with_hashes(loaded: Sequence[Recipe]) -> Served:
     """What a server with these recipes offers."""
+    for recipe in loaded:
+        check_can_be_asked(recipe)
     checkpoints = dict.fromkeys(one for recipe in loaded for one in recipe.checkpoints().values())
     return Served(tuple(loaded), tuple((one, weights_hash(one)) for one in checkpoints))

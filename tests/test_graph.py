@@ -9,6 +9,9 @@ from pipelines import catalogue
 from pipelines.errors import ConfigError
 from pipelines.graph import Graph, build, first_change
 from pipelines.placement import GPU, LOCAL, block_rows, fitted
+from pipelines.stages.detect import Detect
+from pipelines.stages.mask import Mask
+from pipelines.stages.segment import Segment
 from tests.fakes import a_graph, a_recipe
 
 ALL = ["detect", "segment", "mask", "paint", "compose", "score", "judge", "deliver"]
@@ -42,6 +45,49 @@ def test_node_out_of_order_is_refused_with_the_missing_columns(tmp_path):
 
     with pytest.raises(ConfigError, match=r"'segment' reads \['boxes_xyxy'\]"):
         Graph((nodes[0], nodes[2], nodes[1], *nodes[3:]))
+
+
+class SegmentOfInt8(Segment):
+    reads = {**Segment.reads, "boxes_xyxy": pa.list_(pa.list_(pa.int8(), 4))}
+
+
+class MaskThatMayReadText(Mask):
+    may_read = {**Mask.may_read, "finished_bytes": pa.string()}
+
+
+class DetectOfWords(Detect):
+    reads = {**Detect.reads, "find_prompt": pa.list_(pa.string())}
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "told"),
+    [
+        ("segment", SegmentOfInt8, r"'segment' reads 'boxes_xyxy' as .*int8.*, and what is there is .*float"),
+        (
+            "mask.2",
+            MaskThatMayReadText,
+            r"'mask.2' reads 'finished_bytes' as string, and what is there is large_binary",
+        ),
+        ("detect.2", DetectOfWords, r"'detect.2' reads 'find_prompt' as list<.*>, and what is there is string"),
+    ],
+)
+def test_a_column_that_is_read_as_another_type_is_refused(tmp_path, name, stage, told):
+    words = {"prompts": {"find": "{category}", "paint": "a {category}"}}
+    nodes = a_graph(a_recipe(tmp_path, steps=[words, words])).nodes
+
+    with pytest.raises(ConfigError, match=told):
+        Graph(tuple(replace(node, stage=stage) if node.name == name else node for node in nodes))
+
+
+def test_a_column_of_a_later_step_is_compared_at_the_nodes_that_see_it(tmp_path):
+    class MaskThatMakesText(Mask):
+        adds = {**Mask.adds, "regions_xyxy": pa.string()}
+
+    words = {"prompts": {"find": "{category}", "paint": "a {category}"}}
+    nodes = a_graph(a_recipe(tmp_path, steps=[words, words])).nodes
+
+    with pytest.raises(ConfigError, match=r"'paint.2' reads 'regions_xyxy.2' as list<.*>, and what is there is string"):
+        Graph(tuple(replace(node, stage=MaskThatMakesText) if node.name == "mask.2" else node for node in nodes))
 
 
 def test_price_that_no_setting_names_changes_no_key(tmp_path):

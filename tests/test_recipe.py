@@ -2,6 +2,7 @@ import pytest
 
 from pipelines import recipe as recipes
 from pipelines.errors import ConfigError
+from pipelines.graph import build
 from pipelines.settings import Checkpoint, Settings
 
 GIVEN = {"name": "x", "models": "embedded", "prompts": {"paint": "a {colour} {category}"}}
@@ -92,3 +93,102 @@ def test_every_setting_says_what_it_does():
                 yield f"{place}.{name}"
 
     assert list(bare(recipes.Recipe, "recipe")) == []
+
+
+GRASS = {
+    "name": "dress-on-grass",
+    "models": "embedded",
+    "deliver": {"feather_px": 7},
+    "steps": [
+        {"prompts": {"find": "{category}", "paint": "a {colour} {category}"}},
+        {"prompts": {"find": "{category}", "paint": "a meadow"}, "paint": {"task": "background"}},
+    ],
+}
+
+
+def a_chain(step=1, **of_step):
+    """Two steps, of which one says more."""
+    steps = [{**one, **(of_step if number == step else {})} for number, one in enumerate(GRASS["steps"], start=1)]
+    return {**GRASS, "steps": steps}
+
+
+def refused_chain(given):
+    with pytest.raises(ConfigError) as caught:
+        recipes.parse(given)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ("judge", {"keep_best": 3}),
+        ("read", {"max_bytes": 5}),
+        ("deliver", {"format": "jpeg"}),
+        ("score", {"likeness": False}),
+        ("catalogue", {"key": "id"}),
+        ("name", "another"),
+        ("models", "own"),
+        ("steps", [{}]),
+    ],
+)
+def test_what_belongs_to_the_recipe_is_refused_in_any_step_the_last_too(step, section, said):
+    told = refused_chain(a_chain(step, **{section: said}))
+
+    assert told.startswith(f"step {step}: `{section}` is not a step's; it belongs to the recipe, beside `steps`")
+    assert len(told.splitlines()) == 1
+
+
+def test_a_slip_in_a_step_names_the_step_and_the_nearest_setting():
+    assert refused_chain(a_chain(2, promts={})) == "step 2: `promts` is not a setting; did you mean `prompts`?"
+    assert refused_chain(a_chain(1, mask={"gorw": 1})) == "step 1: `mask.gorw` is not a setting; did you mean `grow`?"
+    assert refused_chain(a_chain(2, paint={"task": "background", "steps": 0})).startswith("step 2: `paint.steps` is 0")
+    assert refused_chain(a_chain(2, paint={"task": "recolour"})).startswith("step 2: `prompts.colour` belongs to")
+    assert refused_chain(a_chain(1, paint=5)).startswith("step 1: `paint` is 5")
+    assert refused_chain({**GRASS, "steps": [*GRASS["steps"], {}]}) == "step 3: `prompts` is missing"
+
+
+def test_a_slip_in_what_all_steps_share_is_told_once_and_as_the_recipes():
+    told = refused_chain({**GRASS, "mask": {"gorw": 1}})
+
+    assert told == "`mask.gorw` is not a setting; did you mean `grow`?"
+
+
+def test_a_problem_of_the_whole_recipe_names_no_empty_place():
+    assert refused(prompts={"paint": ""}) == "the task 'replace' paints what `prompts.paint` says, and it says nothing"
+
+
+def test_steps_share_the_recipe_s_sections_and_the_last_one_is_what_is_scored():
+    recipe = recipes.parse({**GRASS, "paint": {"seed": 4}})
+
+    first, last = recipe.chain()
+    assert (first.paint.task, first.paint.variants, first.paint.seed) == ("replace", 1, 4)
+    assert (last.paint.task, last.paint.variants, last.paint.seed) == ("background", 4, 4)
+    assert recipe.paint == last.paint
+    assert recipe.score.segmenter == last.segment.checkpoint
+
+
+def test_a_recipe_with_steps_that_was_dumped_is_the_same_again(tmp_path):
+    file = tmp_path / "again.yaml"
+    recipe = recipes.parse(GRASS)
+    file.write_text(recipes.dump(recipe))
+
+    assert recipes.load(str(file)) == recipe
+
+
+def test_checkpoints_are_those_of_nodes_that_the_graph_has():
+    recipe = recipes.parse({**GRASS, "steps": [GRASS["steps"][1], {"paint": {"task": "studio"}, "prompts": {}}]})
+
+    nodes = {node.name for node in build(recipe).nodes}
+    assert {where.partition("+")[0] for where in recipe.checkpoints()} <= nodes
+    assert not any(where.startswith("score") for where in recipe.checkpoints())
+
+
+def test_the_schema_for_editors_offers_in_a_step_what_a_step_can_have():
+    schema = recipes.json_schema()
+
+    step = schema["$defs"]["StepSettings"]
+    assert set(step["properties"]) == {"prompts", "detect", "segment", "find", "mask", "paint", "compose"}
+    assert step["required"] == []
+    assert step["additionalProperties"] is False
+    assert schema["required"] == ["name", "models"]

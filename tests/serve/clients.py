@@ -53,6 +53,22 @@ class Lost(Refusing):
     error = InfrastructureError("the weights are gone")
 
 
+class RefusingRows(Refusing):
+    """A stage that finds out while it runs that its settings do not go together."""
+
+    def __init__(self, settings: object, **given: object) -> None:
+        pass
+
+    def __call__(self, rows: Sequence[Row]) -> list[Any]:
+        raise self.error
+
+
+class LosingItsStore(RefusingRows):
+    """A stage whose storage goes away while it runs."""
+
+    error = InfrastructureError("the store does not answer")
+
+
 def a_picky_graph(recipe: Recipe, stage: type = Refusing) -> Graph:
     """The fakes' graph, but where paint has 7 steps, or detect a score of 0.77, this stage is in its place."""
     refusing = {"paint": recipe.paint.steps == 7, "detect": recipe.detect.min_score == 0.77}

@@ -247,6 +247,13 @@ def test_a_mask_of_another_size_is_told_with_both_sizes(tmp_path: Path) -> None:
         ({"columns": '{"a": {"b": 1}}'}, 400, "bad_columns", "'a'"),
         ({"columns": '{"given_mask_bytes": "x"}'}, 400, "bad_columns", "the server's own"),
         ({"columns": '{"category": "cup"}'}, 422, "missing_column", "'colour'"),
+        ({"find": "a cup"}, 422, "missing_field", "`prompt` is missing"),
+        ({"prompt": "a red cup"}, 422, "missing_field", "`find` is missing"),
+        ({"seed": "1", "variants": "1"}, 422, "missing_field", "`find` and `prompt` are missing"),
+        ({**FORM, "promt": "blue"}, 422, "unknown_field", "`promt` is not a field of the form; did you mean `prompt`?"),
+        ({**FORM, "steps": "3"}, 422, "unknown_field", "`steps` is not a field of the form"),
+        ({**FORM, "n": "2"}, 422, "unknown_field", "`n` is not a field of the form"),
+        ({"seed": "many"}, 400, "bad_request", "`seed`"),
         ({"columns": '{"category": "cup", "colour": null}'}, 422, "missing_value", "'colour'"),
         ({"columns": '{"category": "cup", "colour": NaN}'}, 422, "missing_value", "'colour'"),
         ({"variants": "0"}, 400, "bad_request", "`variants`"),
@@ -313,6 +320,36 @@ def test_a_request_without_a_picture_is_400(tmp_path: Path) -> None:
     status, code, message = error_of(response)
     assert (status, code) == (400, "bad_request")
     assert "`image`" in message
+
+
+def test_a_picture_that_is_text_is_told_as_no_file(tmp_path: Path) -> None:
+    form = {**FORM, "image": "hello"}
+
+    status, code, message = error_of(a_client(tmp_path).post("/v1/renders", files=[("mask", PNG)], data=form))
+
+    assert (status, code) == (400, "bad_request")
+    assert message == "`image` is text; expected a file, which curl sends as -F image=@photo.jpg"
+
+
+def test_a_field_in_the_address_is_refused_and_not_ignored(tmp_path: Path) -> None:
+    rendering = Rendering()
+    parts = [("image", ("photo.png", PNG))]
+
+    response = a_client(tmp_path, rendering).post("/v1/renders?variants=1", files=parts, data=FORM)
+
+    assert error_of(response)[:2] == (422, "unknown_field")
+    assert "`variants` stands in the address" in response.text
+    assert rendering.asked == []
+
+
+def test_every_field_that_is_described_is_taken(tmp_path: Path) -> None:
+    client = a_client(tmp_path)
+    described = client.get("/openapi.json").json()["components"]["schemas"]
+    (form,) = [one for name, one in described.items() if name.startswith("Body_")]
+
+    hint = post(client, **FORM, nonsense="x").json()["error"]["hint"]
+
+    assert f"fields are {', '.join(form['properties'])};" in hint
 
 
 def test_a_form_that_breaks_off_is_400(tmp_path: Path) -> None:

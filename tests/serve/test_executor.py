@@ -18,7 +18,7 @@ from pipelines.recipe import Recipe
 from pipelines.rows import Row
 from serve.executor import Nodes, online
 from tests.fakes import POISON, a_graph, a_picture, a_recipe
-from tests.serve.clients import Broken, Lost, Refusing, a_picky_graph
+from tests.serve.clients import Broken, LosingItsStore, Lost, Refusing, RefusingRows, a_picky_graph
 
 
 def some_rows(recipe: Recipe, count: int = 4, first_seed: int = 0) -> list[Row]:
@@ -96,6 +96,22 @@ def test_a_stage_that_cannot_be_built_is_its_own_recipe_s_matter(tmp_path: Path,
 
     answers = [type(one) if isinstance(one, PackshotError) else (one["status"], one["reason"]) for one in done]
     assert answers == [answer, ("ok", None), answer]
+
+
+@pytest.mark.parametrize(("stage", "answer"), [(RefusingRows, ConfigError), (LosingItsStore, InfrastructureError)])
+def test_what_a_stage_raises_while_it_runs_is_its_own_recipe_s_matter(
+    tmp_path: Path, stage: type, answer: type
+) -> None:
+    good, bad = a_recipe(tmp_path), a_recipe(tmp_path, paint={"steps": 7})
+    (row,) = some_rows(good, 1)
+    (expected,) = Nodes(LOCAL[0].nodes, a_graph)([(row, good)])
+
+    first, second, third = Nodes(LOCAL[0].nodes, partial(a_picky_graph, stage=stage))(
+        [(row, bad), (row, good), (row, bad)]
+    )
+
+    assert (type(first), type(third)) == (answer, answer)
+    assert pixels([second]) == pixels([expected])  # type: ignore[list-item]
 
 
 def test_between_groups_travels_what_later_nodes_read(tmp_path: Path) -> None:
