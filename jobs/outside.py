@@ -5,14 +5,10 @@ Whether an error is one of theirs is asked only of libraries that are loaded alr
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 import traceback
-from pathlib import Path
 
-LOG_FOLDER = "PACKSHOT_LOG_FOLDER"
-"""The variable of the environment that names the folder for what is too long for the log."""
+from pipelines import logs
 
 LIBRARIES = (
     ("ray.exceptions", "RayError", "Ray failed"),
@@ -39,15 +35,14 @@ def sentence(error: Exception) -> str | None:
 
 
 def keep_traceback(error: Exception) -> str:
-    """Write the traceback into a file of `PACKSHOT_LOG_FOLDER` or of the system's temporary folder, and say where.
+    """Write the traceback into a file of `pipelines.logs`, and say where.
 
     Where no file can be written, as on a full disk, the traceback itself is the answer.
     """
     lines = "".join(traceback.format_exception(error))
     try:
-        number, path = tempfile.mkstemp(".txt", "packshot-traceback-", os.environ.get(LOG_FOLDER))
-        os.close(number)
-        Path(path).write_text(lines, encoding="utf-8")
+        path = logs.new_file("traceback", ".txt")
+        path.write_text(lines, encoding="utf-8")
     except OSError:
         return lines
     return f"the traceback is in {path}"

@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 DIFFERENCE_GAIN = 4  # so that a change of a few levels can be seen
 OWN_FILES = re.compile(r"(mask|before-after|difference)\.png|recipe\.yaml|variant-\d+\.(png|webp|jpeg)")
 EMBEDDED = (
-    "the models that ship with Packshot know drawn scenes of 12 kinds of products only; what works on a photograph is a "
-    "mask of your own (`--recipe studio --mask FILE` needs no model) or weights of your own (`--recipe FILE`)"
+    "the models that ship with Packshot know drawn scenes of 12 kinds of products only; what works on a photograph is "
+    "a mask of your own (`--recipe studio --mask FILE` needs no model) or weights of your own (`--recipe FILE`)"
 )
 FINDERS = {"detect": ("detector",), "segment": ("segmenter",), "find": ("proposer", "encoder", "segmenter")}
 """The nodes that look for the product, with their models by the names that their stages give them."""
@@ -76,7 +76,7 @@ def where_of(mask: Path | None, box: str | None) -> Where:
         left = top = right = bottom = 0.0
     if not (0 <= left < right and 0 <= top < bottom):
         raise ConfigError(
-            f"`--box` is {box!r}; expected left,top,right,bottom in pixels of the upright picture, such as 40,30,380,520"
+            f"`--box` is {box!r}; expected left,top,right,bottom in pixels of the upright picture, as 40,30,380,520"
         )
     return Where(box_xyxy=(left, top, right, bottom))
 
