@@ -1,7 +1,9 @@
 """`packshot`: one function a command.
 
-Exit codes: 0 published, or nothing to do; 1 a person is needed; 2 usage or infrastructure; 3 stopped early and
-published in part.
+Exit codes: 0 published, or nothing to do; 1 a person is needed, also for a bug, which shows its traceback; 2 usage or
+infrastructure; 3 stopped early and published in part.
+
+Each command imports what it needs when it runs, so that `packshot --help` answers at once.
 """
 
 from __future__ import annotations
@@ -19,17 +21,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from pipelines import recipe as recipes
+from jobs import outside
 from pipelines.errors import ConfigError, NeedsAPerson, PackshotError
-from pipelines.settings import DEFAULT_NEGATIVE_PROMPT
 
 if TYPE_CHECKING:
+    from pipelines.recipe import Recipe
     from pipelines.run import Night
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Re-render product catalogues."
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Re-render product catalogues.",
 )
 recipe_app = typer.Typer(no_args_is_help=True, help="Check a recipe, or print the schema for an editor.")
 train_app = typer.Typer(no_args_is_help=True, help="Train the models that ship with the package.")
@@ -68,12 +73,13 @@ class Asked:
     def night(self, **tolerance: Any) -> Night:
         """The night that is asked for; `tolerance` is how far it may go wrong."""
         from pipelines.placement import named
+        from pipelines.recipe import load
         from pipelines.run import Night
 
         return Night(
             self.catalogue,
             self.output,
-            recipes.load(self.recipe),
+            load(self.recipe),
             named(self.placement),
             self.limit,
             self.allow_embedded,
@@ -95,7 +101,10 @@ def about_a_night(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def plainly(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn our own errors into a plain message and an exit code; any other is a bug and keeps its traceback."""
+    """Turn our own errors, and those of what we stand on, into a plain message and an exit code.
+
+    Any other is a bug, keeps its traceback and leaves with Python's own 1: a person is needed.
+    """
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -107,12 +116,31 @@ def plainly(command: Callable[..., None]) -> Callable[..., None]:
         except PackshotError as error:
             err.print(f"error: {error}", markup=False, highlight=False)
             raise typer.Exit(2) from None
+        except Exception as error:
+            told = outside.sentence(error)
+            if told is None:
+                raise
+            where = outside.keep_traceback(error)
+            err.print(f"error: {told}\n{where}", markup=False, highlight=False, soft_wrap=True)
+            raise typer.Exit(2) from None
 
     return run
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        out.print(f"packshot {version('packshot')}", highlight=False)
+        raise typer.Exit
+
+
 @app.callback()
-def main() -> None:
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Show the version and leave.")
+    ] = False,
+) -> None:
     """Log to the standard error, a line an event."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     for chatty in ("httpx", "botocore", "boto3", "urllib3", "matplotlib", "PIL"):
@@ -193,36 +221,55 @@ def report(
 @plainly
 def try_one(
     photo: Annotated[Path, typer.Argument(help="One picture.")],
-    find: Annotated[str, typer.Option(help="What to look for in it.")],
-    prompt: Annotated[str, typer.Option(help="What to paint in its place.")],
-    models: Annotated[str, typer.Option(help="The model set; `embedded` knows the sample world only.")],
-    negative: Annotated[str, typer.Option(help="What to keep away from.")] = DEFAULT_NEGATIVE_PROMPT,
-    variants: Annotated[int, typer.Option(min=1, max=16, help="Candidates.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, help="Another number gives other candidates.")] = 0,
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="What to do to it: a ready recipe's name, or a YAML file.")
+    ] = "replace",
+    find: Annotated[str | None, typer.Option(help="What to look for in it.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="What to paint.")] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="In place of --find, a picture of the same size: white (or transparent) may change. That is the "
+            "product, but what lies round it for the recipes studio, background and place."
+        ),
+    ] = None,
+    box: Annotated[
+        str | None, typer.Option(help="In place of --find: left,top,right,bottom of the product, pixels.")
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE, what the product's table would say, such as colour=red; several times."),
+    ] = None,
+    models: Annotated[
+        str | None, typer.Option(help="The model set; `embedded` knows drawn scenes only. The recipe's if not given.")
+    ] = None,
+    negative: Annotated[str | None, typer.Option(help="What to keep away from.")] = None,
+    variants: Annotated[int | None, typer.Option(min=1, max=16, help="Candidates.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Another number gives other candidates.")] = None,
     folder: Annotated[Path, typer.Option("--output", help="Where to write.")] = Path("try"),
     as_json: AsJson = False,
 ) -> None:
     """Render one picture here and now: no Ray, no S3, no YAML."""
-    from jobs.try_one import try_picture
+    os.environ.setdefault("TQDM_DISABLE", "1")  # libraries draw a bar a file of weights
+    from jobs.try_one import EMBEDDED, recipe_of, try_picture, uses_embedded, where_of
 
-    recipe = recipes.parse(
-        {
-            "name": "try",
-            "models": models,
-            "prompts": {"find": _literal(find), "paint": _literal(prompt), "negative": _literal(negative)},
-            "paint": {"variants": variants, "seed": seed},
-            "judge": {"keep_best": variants},
-        }
-    )
-    if recipe.uses_embedded():
-        err.print(
-            "note: the embedded models know the sample world only (drawn scenes with 12 kinds of products)",
-            highlight=False,
-        )
-    _warn_of_unknown_words(recipe)
-    facts, text = try_picture(photo, recipe, folder)
+    where = where_of(mask, box)
+    asked = recipe_of(recipe, models, {"find": find, "paint": prompt, "negative": negative}, variants, seed)
+    with_embedded = uses_embedded(asked, where)
+    if with_embedded and models != "embedded":
+        raise ConfigError(f"{EMBEDDED}; to see what they make of this picture, say `--models embedded`")
+    if with_embedded:
+        err.print(f"note: {EMBEDDED}", markup=False, highlight=False, soft_wrap=True)
+    facts, text = try_picture(photo, asked, folder, where, _columns(column or []))
     _show(facts, as_json, text)
     raise typer.Exit(0 if facts["status"] == "ok" else 1)
+
+
+def _columns(given: list[str]) -> dict[str, str]:
+    wrong = [one for one in given if not one.partition("=")[0].strip() or "=" not in one]
+    if wrong:
+        raise ConfigError(f"`--column` is {wrong[0]!r}; expected NAME=VALUE, such as colour=red")
+    return {name.strip(): value for name, _, value in (one.partition("=") for one in given)}
 
 
 @app.command()
@@ -236,9 +283,12 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Check what a render would need: weights, storage, devices."""
-    from jobs.doctor import examine
+    from rich.table import Table
 
-    findings = examine(recipes.load(recipe), placement, catalogue, output, limit)
+    from jobs.doctor import examine
+    from pipelines.recipe import load
+
+    findings = examine(load(recipe), placement, catalogue, output, limit)
     table = Table("check", "", "found", "what to do", box=None)
     for finding in findings:
         table.add_row(finding.check, "ok" if finding.ok else "NOT OK", finding.found, finding.to_do)
@@ -281,6 +331,7 @@ def recipe_check(
     as_json: AsJson = False,
 ) -> None:
     """Say whether a recipe can be used, with every default filled in."""
+    from pipelines import recipe as recipes
     from pipelines.catalogue import product_rows
 
     recipe = recipes.load(file)
@@ -293,7 +344,9 @@ def recipe_check(
 @recipe_app.command("schema")
 def recipe_schema() -> None:
     """Print the JSON Schema of recipes, for editors."""
-    out.print_json(data=recipes.json_schema())
+    from pipelines.recipe import json_schema
+
+    out.print_json(data=json_schema())
 
 
 @train_app.command("embedded")
@@ -394,7 +447,7 @@ def _ray() -> Any:
     return ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
 
 
-def _warn_of_unknown_words(recipe: recipes.Recipe) -> None:
+def _warn_of_unknown_words(recipe: Recipe) -> None:
     from pipelines.models.words import warnings
 
     paint = [_without_columns(template) for template in recipe.prompts.paint]
@@ -403,13 +456,11 @@ def _warn_of_unknown_words(recipe: recipes.Recipe) -> None:
 
 
 def _without_columns(template: str) -> str:
-    for column in recipes.template_columns(template):
+    from pipelines.recipe import template_columns
+
+    for column in template_columns(template):
         template = template.replace(f"{{{column}}}", "")
     return template
-
-
-def _literal(text: str) -> str:
-    return text.replace("{", "{{").replace("}", "}}")
 
 
 def _sentence(run_id: int | None, run_uri: str, counts: dict[str, int], notes: tuple[str, ...]) -> str:

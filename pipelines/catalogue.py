@@ -121,7 +121,7 @@ def products(uri: str, recipe: Recipe, limit: int | None = None) -> Products:
     made = rows(recipe, opened.table, opened.base_uri)
     found = files_of(made, opened.base_uri, opened.listed)
     versions = {uri: file.version for uri, file in found.files.items()}
-    finished = [{**row, **_versions(row, versions), **_unlisted(row, found.refused)} for row in made]
+    finished: list[Row] = [{**row, **_versions(row, versions), **_unlisted(row, found.refused)} for row in made]
     return Products(finished, opened.is_sample, found.files)
 
 

@@ -372,20 +372,36 @@ def load(name_or_path: str) -> Recipe:
     Raises:
         ConfigError: no such file or name, not YAML, or settings that cannot be.
     """
-    ready = sorted(path.stem for path in RECIPES.glob("*.yaml"))
-    path = RECIPES / f"{name_or_path}.yaml" if name_or_path in ready else Path(name_or_path)
-    if not path.is_file():
-        near = difflib.get_close_matches(name_or_path, ready, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; ready recipes: {', '.join(ready)}"
-        raise ConfigError(f"there is no recipe file {name_or_path!r}, nor a ready recipe of that name{hint}")
-    try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
+    given = read(name_or_path)
     try:
         return parse(given)
     except ConfigError as error:
-        raise ConfigError(f"{path}:\n{error}") from None
+        raise ConfigError(f"{_path_of(name_or_path)}:\n{error}") from None
+
+
+def read(name_or_path: str) -> Any:
+    """What stands in a recipe's YAML file, or in a ready one, before anything is filled in or checked.
+
+    Raises:
+        ConfigError: no such file or name, or not YAML.
+    """
+    path = _path_of(name_or_path)
+    if not path.is_file():
+        near = difflib.get_close_matches(name_or_path, _ready(), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; ready recipes: {', '.join(_ready())}"
+        raise ConfigError(f"there is no recipe file {name_or_path!r}, nor a ready recipe of that name{hint}")
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+
+
+def _ready() -> list[str]:
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def _path_of(name_or_path: str) -> Path:
+    return RECIPES / f"{name_or_path}.yaml" if name_or_path in _ready() else Path(name_or_path)
 
 
 def json_schema() -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pipelines.pixels.crops import context_region, cut
 from pipelines.pixels.images import decode, encode
 from pipelines.pixels.masks import grow, to_rle
 from pipelines.report import summary, write_report
+from pipelines.report.pictures import Reader
 from pipelines.rows import REASONS, Row, to_table
 from pipelines.sample.scenes import CATALOGUE_SEED, caption, scene
 
@@ -196,7 +197,7 @@ class Page(HTMLParser):
 def test_run_without_rows_still_gives_a_page(tmp_path: Path) -> None:
     page = Page(write_report(a_night(tmp_path, []), tmp_path / "report.html"))
 
-    assert "0 of 0 items have a new picture" in page.text
+    assert "0 of 0 items are delivered" in page.text
     assert "There is no item to show." in page.text
 
 
@@ -241,6 +242,47 @@ def test_variant_shows_its_seed_scores_and_the_pixels_changed_outside(tmp_path: 
     assert "seed 7" in page.text
     assert "prompt likeness 0.31 edge mismatch 4.00" in page.text
     assert "0 pixels changed outside the mask" in page.text
+
+
+def test_variants_have_the_manifest_s_numbers(tmp_path: Path) -> None:
+    row = {**a_painted_row(tmp_path, 1)}
+    row["image_uris"] = [None, row["image_uris"][1], None, None]
+
+    page = Page(write_report(a_night(tmp_path, [row]), tmp_path / "report.html"))
+
+    assert [number for number in range(5) if f"Variant {number}" in page.text] == [0, 1, 2, 3]
+    assert "Delivered variant 1" in page.text
+
+
+def test_what_the_judge_refused_was_refused_by_the_judge(tmp_path: Path) -> None:
+    page = Page(write_report(a_night(tmp_path, [a_painted_row(tmp_path, 2, kept=0)]), tmp_path / "report.html"))
+
+    assert "1 item rejected at judge" in page.text
+    assert "Rejected at judge" in page.text
+    assert "at deliver" not in page.text
+
+
+def test_detail_of_a_failed_item_is_told_once(tmp_path: Path) -> None:
+    uri = _put(tmp_path / "a.jpg", b"\xff\xd8\xff\xe0 123")
+    detail = Reader()(uri)
+    row = {**a_failed_row("a", detail=str(detail)), "source_uri": uri}
+
+    page = Page(write_report(a_night(tmp_path, [row]), tmp_path / "report.html"))
+
+    assert page.text.count(str(detail)) == 1
+    assert "Source could not be shown. The detail above says why." in page.text
+
+
+def test_recipe_without_scores_and_stages_that_did_nothing_are_not_given_figures(tmp_path: Path) -> None:
+    none = {"text_similarity": None, "reference_similarity": None, "ring_error": None}
+    row = a_row("a", variant_scores=[none, none], variant_reasons=[None, None])
+    published = a_night(tmp_path, [row], node_seconds={"read": 1.0, "paint": 1e-6})
+
+    page = Page(write_report(published, tmp_path / "report.html"))
+
+    assert "This recipe measures no score." in page.text
+    assert "Highest" not in page.text
+    assert "0.000 s" not in page.text
 
 
 def test_prompt_is_quoted_where_there_is_one(tmp_path: Path) -> None:
@@ -323,8 +365,8 @@ def test_picture_that_cannot_be_fetched_leaves_a_labelled_gap(tmp_path: Path) ->
 
     page = Page(write_report(a_night(tmp_path, [row]), tmp_path / "report.html"))
 
-    assert "Variant 3 could not be shown." in page.text
-    assert "Delivered variant 1 could not be shown. The file is not a picture." in page.text
+    assert "Variant 2 could not be shown." in page.text
+    assert "Delivered variant 0 could not be shown. The file is not a picture." in page.text
     assert len(page.pictures) == 5
 
 

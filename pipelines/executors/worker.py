@@ -9,20 +9,24 @@ from dataclasses import dataclass
 from pipelines.apply import apply
 from pipelines.errors import TooManyUnexpected
 from pipelines.graph import Graph
-from pipelines.rows import FAILED, Row
+from pipelines.rows import FAILED, OK, Row
 
 DEFAULT_MAX_UNEXPECTED = 10
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What one node did to one batch: how many rows in which time, and how many and which failed unexpectedly."""
+    """What one node did to one batch: how many rows in which time, and how many and which failed unexpectedly.
+
+    `worked`: how many of them it had work with, and did not pass by; None if that is all.
+    """
 
     node: str
     rows: int
     seconds: float
     unexpected: int
     unexpected_keys: tuple[str, ...] = ()
+    worked: int | None = None
 
 
 Report = Callable[[Progress], int]
@@ -52,13 +56,14 @@ class Worker:
         done = list(rows)
         for node, stage, passes_by in self.stages:
             started, name = time.perf_counter(), node.name
+            worked = sum(row["status"] == OK and not passes_by(row) for row in done)
             done = apply(name, stage, done, passes_by, node.step)
             broke = tuple(
                 row["item_key"]
                 for row in done
                 if row["status"] == FAILED and row["reason"] == "unexpected" and row["node"] == name
             )
-            so_far = self.report(Progress(name, len(done), time.perf_counter() - started, len(broke), broke))
+            so_far = self.report(Progress(name, len(done), time.perf_counter() - started, len(broke), broke, worked))
             if so_far > self.max_unexpected:
                 raise TooManyUnexpected(
                     f"{so_far} rows failed unexpectedly, the last of them in {name!r}; `max_unexpected` allows "

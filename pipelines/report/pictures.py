@@ -20,7 +20,7 @@ from pipelines.pixels.crops import cut
 from pipelines.pixels.images import decode, encode, thumbnail
 from pipelines.pixels.masks import from_rle
 from pipelines.report.counts import reason_words
-from pipelines.rows import Row
+from pipelines.rows import FAILED, Row
 
 Rgb = NDArray[np.uint8]
 Look = Callable[[str | None, str | None], Rgb | str]
@@ -107,8 +107,10 @@ class Reader:
 def _draw(row: Row, side_px: int, look: Look) -> Pictures:
     """Source and delivered picture are twice as large as crops."""
     source = look(row["source_uri"], row["source_version"])
+    if isinstance(source, str) and row["status"] == FAILED and row["detail"]:
+        source = "The detail above says why."
     regions = (row["regions_xyxy"] or [])[:MAX_REGIONS]
-    delivered = next(((variant, uri) for variant, uri in enumerate(row["image_uris"] or [], 1) if uri), None)
+    delivered = next(((variant, uri) for variant, uri in enumerate(row["image_uris"] or []) if uri), None)
     return Pictures(
         source=_picture(
             "Source", source if isinstance(source, str) else _marked(source, row, 2 * side_px), 2 * side_px
@@ -125,7 +127,7 @@ def _draw(row: Row, side_px: int, look: Look) -> Pictures:
             for region in (regions if row["on_source"] else [])
         ],
         crops=[
-            [_picture(f"Variant {variant + 1}", look(uri, None), side_px) for uri in _crop_uris(row, variant)]
+            [_picture(f"Variant {variant}", look(uri, None), side_px) for uri in _crop_uris(row, variant)]
             for variant in range(len(row["variant_seeds"] or []))
         ],
     )

@@ -186,3 +186,14 @@ def test_worker_runs_its_own_nodes_only(tmp_path):
     done = Worker(a_graph(recipe), ["read", "detect"])(rows)
 
     assert set(done[0]["seconds"]) == {"read", "detect"}
+
+
+def test_worker_reports_the_rows_that_a_node_had_work_with_apart_from_those_that_passed_it_by(tmp_path):
+    recipe, rows = some_rows(tmp_path, count=3)
+    rows[0] |= {"status": REJECTED, "reason": "nothing_found", "node": "detect"}
+    rows[1] |= {"start_at": "segment"}
+    told = []
+
+    Worker(a_graph(recipe), ["read", "detect"], lambda progress: told.append(progress) or 0)(rows)
+
+    assert [(progress.node, progress.rows, progress.worked) for progress in told] == [("read", 3, 2), ("detect", 3, 1)]

@@ -22,7 +22,7 @@ def test_demo_publishes_writes_its_report_and_stops_what_it_started(tmp_path, ca
     assert s3_servers() == before
     assert subprocess.run(["pgrep", "-f", "gcs_server.*packshot-"], capture_output=True).returncode == 1
     first = capfd.readouterr()
-    assert '"event": "progress_end"' in first.out + first.err
+    assert "rendered 6 of 6 after" in first.out + first.err
 
     demo.run_demo(tmp_path / "demo", items=4)
 

@@ -1,6 +1,10 @@
 """Bad input: a plain message, no traceback, the right exit code. And the commands' JSON."""
 
 import json
+import os
+import subprocess
+import sys
+from importlib.metadata import version
 
 import jsonschema
 import numpy as np
@@ -13,7 +17,8 @@ from typer.testing import CliRunner
 from jobs.cli import app
 from pipelines import recipe as recipes
 from pipelines.evaluation.embedded import BARS
-from pipelines.pixels.images import encode
+from pipelines.pixels.images import decode, encode
+from pipelines.pixels.masks import grow
 
 RECIPE = {"name": "r", "models": "embedded", "prompts": {"find": "{category}", "paint": "a {colour} {category}"}}
 
@@ -207,61 +212,229 @@ def test_every_command_explains_itself(command):
     assert "Usage" in out
 
 
-def test_try_writes_what_a_person_wants_to_see(tmp_path):
+HEAVY = {"torch", "ray", "pyarrow", "pydantic", "numpy", "yaml", "boto3", "transformers", "diffusers", "scipy", "cv2"}
+
+
+@pytest.mark.parametrize("asked", ["--help", "--version"])
+def test_help_and_version_import_nothing_that_only_work_needs(asked):
+    code = f"""
+import atexit, sys
+atexit.register(lambda: print("IMPORTED", *sorted({{name.partition(".")[0] for name in sys.modules}})))
+from jobs.cli import app
+app([{asked!r}])
+"""
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    imported = set(done.stdout.rpartition("IMPORTED")[2].split())
+    assert done.returncode == 0
+    assert "typer" in imported
+    assert imported & HEAVY == set()
+
+
+def test_version_is_said_and_h_is_help():
+    assert packshot("--version")[:2] == (0, f"packshot {version('packshot')}\n")
+    assert "Usage" in packshot("plan", "-h")[1]
+
+
+# --- one picture
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A drawn scene as a file, and the name of the largest thing in it."""
     from pipelines.sample.scenes import scene
 
     made = scene(1_600_000, (256, 256))
-    largest = max(made.objects, key=lambda thing: int(thing.mask.sum()))
-    (tmp_path / "photo.png").write_bytes(encode(made.rgb, "png"))
+    path = tmp_path_factory.mktemp("drawn") / "photo.png"
+    path.write_bytes(encode(made.rgb, "png"))
+    return path, max(made.objects, key=lambda thing: int(thing.mask.sum())).category
+
+
+def files_of(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_try_writes_what_a_person_wants_to_see_and_nothing_of_an_earlier_try_stays(tmp_path, drawn):
+    photo, category = drawn
+    tried = tmp_path / "tried"
+    tried.mkdir()
+    for name in ("variant-0.png", "variant-7.png", "difference.png", "notes.txt"):
+        (tried / name).write_text("old")
 
     code, out, told = packshot(
-        "try",
-        tmp_path / "photo.png",
-        "--find",
-        largest.category,
-        "--prompt",
-        f"a red {largest.category}",
-        "--models",
-        "embedded",
-        "--variants",
-        2,
-        "--output",
-        tmp_path / "tried",
-        "--json",
+        *("try", photo, "--find", category, "--prompt", f"a red {category}", "--models", "embedded"),
+        *("--variants", 2, "--output", tried, "--json"),
     )
 
     facts = json.loads(out)
-    assert "sample world only" in told
-    assert (tmp_path / "tried" / "recipe.yaml").is_file()
-    if facts["status"] == "ok":
-        assert code == 0
-        assert {"mask.png", "before-after.png", "difference.png"} <= {
-            path.name for path in (tmp_path / "tried").iterdir()
-        }
-        assert {variant["changed_outside"] for variant in facts["variants"] if variant["kept"]} == {0}
-    else:
-        assert code == 1
-        assert facts["reason"]
+    assert (code, facts["status"]) == (0, "ok")
+    assert "drawn scenes" in told
+    assert files_of(tried) == [
+        *("before-after.png", "difference.png", "mask.png", "notes.txt", "recipe.yaml"),
+        *("variant-0.png", "variant-1.png"),
+    ]
+    assert (tried / "notes.txt").read_text() == "old"
+    assert {variant["changed_outside"] for variant in facts["variants"] if variant["kept"]} == {0}
+    assert recipes.load(str(tried / "recipe.yaml")).prompts.paint == (f"a red {category}",)
 
 
-def test_try_of_a_file_that_is_no_picture_gives_its_reason(tmp_path):
-    (tmp_path / "notes.txt").write_text("hello")
+def test_try_shows_the_variants_that_the_judge_refused(tmp_path, drawn):
+    photo, category = drawn
+    (tmp_path / "strict.yaml").write_text(yaml.safe_dump({**RECIPE, "judge": {"min_text_similarity": 0.99}}))
 
     code, out, _ = packshot(
-        "try",
-        tmp_path / "notes.txt",
-        "--find",
-        "mug",
-        "--prompt",
-        "a mug",
-        "--models",
-        "embedded",
-        "--output",
-        tmp_path / "t",
+        *("try", photo, "--recipe", tmp_path / "strict.yaml", "--column", "colour=red"),
+        *("--column", f"category={category}", "--models", "embedded", "--variants", 1, "--output", tmp_path / "t"),
     )
 
     assert code == 1
+    assert "No variant passed the judge." in out
+    assert "variant-0.png: It does not look enough like the prompt." in out
+    assert "drawn scenes" in out
+    changed = np.any(decode((tmp_path / "t" / "variant-0.png").read_bytes()).rgb != decode(photo.read_bytes()).rgb, 2)
+    assert changed.any()
+    assert not (changed & (decode((tmp_path / "t" / "mask.png").read_bytes()).rgb[..., 0] == 0)).any()
+    assert "before-after.png" in files_of(tmp_path / "t")
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    """A real photograph of a person in an orange suit, and a mask of what is that colour: black, all round it white."""
+    skimage_data = pytest.importorskip("skimage.data")
+    rgb = np.ascontiguousarray(skimage_data.astronaut())
+    red, green, blue = (rgb[..., channel].astype(int) for channel in range(3))
+    suit = grow((red > 150) & (red - blue > 80) & (red - green > 60), 4)
+    (tmp_path / "photo.png").write_bytes(encode(rgb, "png"))
+    (tmp_path / "mask.png").write_bytes(encode(np.repeat(np.uint8(255) * ~suit[..., None], 3, 2), "png"))
+    return tmp_path, rgb, suit
+
+
+def test_studio_with_a_mask_works_on_a_photograph_and_loads_no_network(photograph):
+    folder, rgb, suit = photograph
+    code = f"""
+import atexit, sys
+atexit.register(lambda: print("IMPORTED", *sorted({{name.partition(".")[0] for name in sys.modules}})))
+from jobs.cli import app
+app(["try", "{folder}/photo.png", "--recipe", "studio", "--mask", "{folder}/mask.png", "--output", "{folder}/t"])
+"""
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert "drawn scenes" not in done.stdout + done.stderr
+    assert {"torch", "transformers", "diffusers"} & set(done.stdout.rpartition("IMPORTED")[2].split()) == set()
+    shot = decode((folder / "t" / "variant-0.png").read_bytes()).rgb
+    assert (shot[:8] == 255).all()
+    orange = rgb[suit].mean(axis=0)
+    inside = np.abs(shot.astype(int) - orange).sum(axis=2) < 120
+    assert 0.1 < inside.mean() < 0.9
+    assert "before-after.png" in files_of(folder / "t")
+    assert recipes.load(str(folder / "t" / "recipe.yaml")).catalogue.mask == "mask"
+
+
+def test_try_looks_at_the_picture_and_the_folder_before_any_model_loads(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    (tmp_path / "file").write_text("in the way")
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(encode(np.full((64, 64, 3), 200, np.uint8), "png"))
+    small = tmp_path / "small.png"
+    small.write_bytes(encode(np.full((8, 8, 3), 255, np.uint8), "png"))
+    # weights that are not there would be told first, if they were looked for
+    recipe = {**RECIPE, "models": "own"}
+    recipe |= {name: {"checkpoint": "/nowhere/weights"} for name in ("detect", "segment", "paint", "score")}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(recipe))
+    words = ("--recipe", tmp_path / "own.yaml", "--find", "mug", "--prompt", "a mug", "--output")
+
+    code, out, _ = packshot("try", tmp_path / "notes.txt", *words, tmp_path / "t")
+    assert code == 1
     assert "The file is not a picture." in out
+    code, out, _ = packshot("try", photo, "--mask", small, *words, tmp_path / "t")
+    assert code == 1
+    assert "the mask has 8 x 8 pixels, the picture 64 x 64" in out
+    assert "cannot write into" in refused("try", photo, *words, tmp_path / "file" / "t")
+    assert "the upright picture is 64 x 64 pixels" in refused(
+        "try", photo, "--box", "1,1,99,20", *words, tmp_path / "t"
+    )
+    assert "/nowhere/weights" in refused("try", photo, *words, tmp_path / "t")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--models", "embedded", "--prompt", ""), "`--prompt` is empty"),
+        (("--models", "embedded", "--find", " "), "`--find` is empty"),
+        (("--models", "sd15"), "`--models` is 'sd15'; known: embedded, own"),
+        (("--models", "own"), "`--recipe FILE`"),
+        (("--find", "mug", "--prompt", "a mug"), "say `--models embedded`"),
+        (("--models", "embedded", "--find", "mug"), "`--column colour=...` or `--prompt`"),
+        (("--models", "embedded", "--prompt", "a mug"), "`--column category=...` or `--find` or `--mask` or `--box`"),
+        (("--models", "embedded", "--box", "9,9,1,1"), "`--box` is '9,9,1,1'; expected left,top,right,bottom"),
+        (("--models", "embedded", "--box", "1,2,3,4", "--mask", "m.png"), "give one of them"),
+        (("--models", "embedded", "--mask", "nowhere.png"), "there is no mask 'nowhere.png'"),
+        (("--models", "embedded", "--column", "red"), "expected NAME=VALUE"),
+    ],
+)
+def test_try_says_which_option_is_wrong(folder, words, told):
+    assert told in refused("try", folder / "a.png", "--output", folder / "t", *words)
+
+
+# --- errors of what we stand on
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        ("pyarrow.ArrowInvalid('offset overflow')", "Arrow could not read or write a table (ArrowInvalid)"),
+        ("ray.exceptions.ActorUnavailableError('the node is gone', None)", "Ray failed (ActorUnavailableError)"),
+        ("ray.exceptions.RaySystemError('no raylet')", "Ray failed (RaySystemError)"),
+        ("OSError(28, 'No space left on device', '/out/x')", "the system refused (OSError): [Errno 28] No space left"),
+        ("botocore.exceptions.EndpointConnectionError(endpoint_url='http://x')", "the store did not answer"),
+        ("MemoryError()", "the machine's memory is full"),
+        ("wrapped(pyarrow.ArrowInvalid('short'))", "Arrow could not read or write a table (ArrowInvalid): short"),
+    ],
+)
+def test_error_of_ray_arrow_store_or_machine_leaves_with_2_and_a_sentence(tmp_path, raised, told):
+    done = leaves(raised, tmp_path)
+
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    (kept,) = tmp_path.glob("packshot-traceback-*.txt")
+    assert str(kept) in done.stderr
+    assert "in the_cause" in kept.read_text()
+
+
+@pytest.mark.parametrize(
+    "raised",
+    ["KeyError('new_column')", "wrapped(KeyError('new_column'))", "ray.exceptions.UserCodeException('in our code')"],
+)
+def test_bug_keeps_its_traceback_and_leaves_with_1(tmp_path, raised):
+    done = leaves(raised, tmp_path)
+
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def leaves(raised, folder):
+    """How a command leaves that raises this in a child process."""
+    code = f"""
+import botocore.exceptions, pyarrow, ray.exceptions, typer
+from jobs.cli import plainly
+
+def wrapped(error):
+    return ray.exceptions.RayTaskError("task", "traceback", error, "title", 1, "127.0.0.1").as_instanceof_cause()
+
+def the_cause():
+    raise {raised}
+
+app = typer.Typer(pretty_exceptions_enable=False)
+app.command()(plainly(the_cause))
+app([])
+"""
+    environment = {**os.environ, "PACKSHOT_LOG_FOLDER": str(folder)}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
 
 
 def test_evaluation_prints_every_figure_beside_its_bar(tmp_path):
