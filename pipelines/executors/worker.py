@@ -51,7 +51,7 @@ class Worker:
         done = list(rows)
         for node, stage, passes_by in self.stages:
             started, name = time.perf_counter(), node.name
-            done = apply(name, stage, done, passes_by, node.step)
+            done = apply(name, stage, done, passes_by, node.step, node.settings)
             unexpected = sum(
                 row["status"] == FAILED and row["reason"] == "unexpected" and row["node"] == name for row in done
             )
