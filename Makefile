@@ -1,11 +1,12 @@
 # make demo: the sample catalogue, rendered the way a nightly job goes.   make test: every test that needs no GPU.
 # make check: format, lint, types, lock.   make bench: benchmarks side by side, kept in benchmarks/RESULTS.md.
+# make mutants: do the adapters' tests notice wrong inputs and outputs? Some minutes; not a part of CI.
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 PLATFORMS := x86_64-manylinux_2_28 aarch64-manylinux_2_28 aarch64-apple-darwin
 
-.PHONY: demo test check bench format lock
+.PHONY: demo test check bench mutants format lock
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +33,9 @@ check: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.run
+
+mutants: $(VENV)/.installed
+	$(BIN)/python -m tests.mutants
 
 format: $(VENV)/.installed
 	$(BIN)/ruff format .

@@ -46,8 +46,8 @@ RECIPES = Path(__file__).parent / "recipes"
 
 MODEL_SETS: dict[str, dict[str, dict[str, Any]]] = {
     "embedded": {
-        "detect": {"checkpoint": "embedded:detector", "call_size": 4, "min_score": 0.38},
-        "segment": {"checkpoint": "embedded:segmenter", "call_size": 4, "room": 0.75},
+        "detect": {"checkpoint": "embedded:detector", "min_score": 0.38},
+        "segment": {"checkpoint": "embedded:segmenter", "room": 0.75},
         "find": {
             "checkpoint": "embedded:segmenter",
             "encoder": "embedded:encoder",
@@ -61,12 +61,14 @@ MODEL_SETS: dict[str, dict[str, dict[str, Any]]] = {
             "min_reference_score": 0.65,
         },
         "mask": {"crop_px": 256},
-        "paint": {"checkpoint": "embedded:painter", "call_size": 4, "sampler": "unipc", "steps": 8, "guidance": 3.0},
-        "score": {"checkpoint": "embedded:encoder", "call_size": 8},
+        "paint": {"checkpoint": "embedded:painter", "sampler": "unipc", "steps": 8, "guidance": 3.0},
+        "score": {"checkpoint": "embedded:encoder"},
     },
-    "own": {},
+    "own": {"detect": {"sizing": "as_trained"}},
 }
-"""What a set of models fills in where a recipe is silent; full-size sets join when their weights have been tried."""
+"""What a set of models fills in where a recipe is silent; full-size sets join when their weights have been tried.
+
+No set raises `call_size` from 1, so that one picture costs one picture: docs/decisions/0013."""
 
 
 TASK_DEFAULTS: dict[Task, dict[str, dict[str, Any]]] = {

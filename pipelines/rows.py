@@ -184,7 +184,11 @@ REASONS: dict[str, Reason] = {
     ),
     "reference_needed": _permanent("There is no reference picture to insert.", "Name one in the table."),
     "crop_missing": _transient("A stored crop has expired.", "Nothing: the next run paints it again."),
-    # a stage broke
+    # a network or a stage broke
+    "no_numbers": _transient(
+        "A network gave no numbers (NaN): the painter no picture, or the encoder no score.",
+        "Take weights whose autoencoder bears half precision, or run on CPUs, which compute in full (fp32).",
+    ),
     "unexpected": _transient("Something broke that nobody expected.", "Read `detail`; please report it."),
     # nothing to paint, or too much
     "nothing_found": _permanent(

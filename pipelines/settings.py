@@ -78,7 +78,13 @@ class ModelSettings(Settings):
 
     role: ClassVar[str]
     checkpoint: AnyCheckpoint = Field(description="The weights; filled in from `models` where that names a set.")
-    call_size: int = Field(4, ge=1, le=64, description="Samples a network call; the last call is padded to it.")
+    call_size: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Samples a network call; the last call is padded to it, so that one picture costs as many. More "
+        "fill a GPU; on a CPU they win little. Another number changes last bits, and memory in proportion.",
+    )
     threads: int = Field(
         1,
         ge=1,
@@ -147,10 +153,31 @@ class ReadSettings(Settings):
     )
 
 
+def _is_null(value: Any) -> bool:
+    return value is None
+
+
 class DetectSettings(ModelSettings):
     """Which boxes count as found."""
 
     role = "detector"
+    # Left out of keys where it is null: what was found before it was a setting need not be found again.
+    sizing: Literal["square", "as_trained"] | None = Field(
+        None,
+        exclude_if=_is_null,
+        description="How a picture meets the network: `square`, fitted into one square, every picture in one shape; "
+        "`as_trained`, as the checkpoint's own image processor says, which for the published Grounding DINO is the "
+        "picture's own shape, its shortest side 800 and its longest at most 1333 pixels. Null is `square`; `models: "
+        "own` fills in `as_trained`.",
+    )
+    side_px: int | None = Field(
+        None,
+        ge=32,
+        le=2048,
+        exclude_if=_is_null,
+        description="The square's side, or the shortest side of a picture in its own shape, whose longest grows along; "
+        "null: the checkpoint's own. Larger finds smaller things for more time and memory. Pixels.",
+    )
     min_score: float = Field(0.35, ge=0, le=1, description="Boxes below this confidence are dropped.")
     nms_iou: float = Field(0.5, ge=0, le=1, description="Of two boxes that overlap more, the better one stays. IoU.")
     max_area: float = Field(

@@ -86,7 +86,12 @@ class Nodes:
         try:
             # The stage is built inside `apply`: one that cannot be built fails its own recipe's rows alone.
             done = apply(
-                node.name, partial(self._call, node), [row for _, row in live], graph.passes_by(node.name), node.step
+                node.name,
+                partial(self._call, node),
+                [row for _, row in live],
+                graph.passes_by(node.name),
+                node.step,
+                node.settings,
             )
         except (ConfigError, InfrastructureError) as error:
             # These settings or weights are to blame, and no other recipe's rows meet them.

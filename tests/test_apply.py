@@ -5,6 +5,7 @@ import pytest
 from pipelines.apply import apply
 from pipelines.errors import InfrastructureError
 from pipelines.rows import FAILED, OK, REJECTED, ItemError, Row, Update
+from pipelines.settings import FindSettings, PaintSettings, ReadSettings
 
 
 def a_row(key: str, status: str = OK) -> Row:
@@ -115,6 +116,70 @@ def test_infrastructure_error_is_nobodys_row_and_goes_on():
 
     with pytest.raises(InfrastructureError, match="weights are gone"):
         apply("detect", stage, [a_row("a"), a_row("b")])
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch names its own, which begins so."""
+
+
+OUT_OF_MEMORY = [
+    OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nSee documentation"),
+    MemoryError(),
+    RuntimeError(
+        "[enforce fail] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 8589934592 bytes."
+    ),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+]
+
+
+class Hungry:
+    """Breaks for want of memory, and counts how often it was asked."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.calls = 0
+
+    def __call__(self, rows: Sequence[Row]) -> list[Update | ItemError]:
+        self.calls += 1
+        raise self.error
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=repr)
+def test_memory_that_runs_out_stops_the_run_at_once_and_names_the_settings_that_help(error):
+    settings, stage = PaintSettings(checkpoint="embedded:painter", call_size=4), Hungry(error)
+
+    with pytest.raises(InfrastructureError) as stopped:
+        apply("paint.2", stage, [a_row(key) for key in "abcd"], step=2, settings=settings)
+
+    assert "`paint.call_size` of step 2, now 4 or `mask.crop_px`" in str(stopped.value)
+    assert len(str(stopped.value).splitlines()) == 1
+    assert stage.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "advice"),
+    [
+        (
+            "find",
+            FindSettings(checkpoint="embedded:segmenter", encoder="embedded:encoder"),
+            "lower `find.call_size`, now 64 or `find.encoder_call_size`, now 8 or `find.points_per_side`, or give",
+        ),
+        ("read", ReadSettings(), "lower `read.max_pixels`, or give"),
+        ("paint", PaintSettings(checkpoint="embedded:painter", call_size=1), "(MemoryError); lower `mask.crop_px`, or"),
+        ("compose", None, "(MemoryError); give its process more memory, or run fewer at once (`--placement`)"),
+    ],
+)
+def test_advice_is_of_the_node_s_own_section_and_never_to_lower_a_call_of_one(name, settings, advice):
+    with pytest.raises(InfrastructureError) as stopped:
+        apply(name, Hungry(MemoryError()), [a_row("a")], settings=settings)
+
+    assert advice in str(stopped.value)
+
+
+def test_other_error_of_a_library_is_still_a_row_s():
+    (done,) = apply("paint", Hungry(RuntimeError("mat1 and mat2 shapes cannot be multiplied")), [a_row("a")])
+
+    assert done["reason"] == "unexpected"
 
 
 def test_unknown_reason_word_is_refused():

@@ -26,6 +26,30 @@ def test_given_setting_wins_over_the_model_set():
     assert recipes.parse({**GIVEN, "paint": {"steps": 7}}).paint.steps == 7
 
 
+OWN = {
+    "models": "own",
+    "detect": {"checkpoint": "/w/detector"},
+    "segment": {"checkpoint": "/w/sam"},
+    "paint": {"checkpoint": "/w/painter"},
+    "score": {"checkpoint": "/w/clip"},
+}
+
+
+@pytest.mark.parametrize("models", [{}, OWN])
+def test_one_picture_costs_one_picture_with_every_set_of_models(models):
+    recipe = recipes.parse({**GIVEN, **models})
+
+    assert {one.call_size for one in (recipe.detect, recipe.segment, recipe.paint, recipe.score)} == {1}
+
+
+def test_detectors_of_one_s_own_see_pictures_as_they_were_trained_to_and_only_that_enters_the_key():
+    own, embedded = recipes.parse({**GIVEN, **OWN}).detect, recipes.parse(GIVEN).detect
+
+    assert own.model_dump()["sizing"] == "as_trained"
+    assert not {"sizing", "side_px"} & set(embedded.model_dump())
+    assert recipes.parse({**GIVEN, **OWN, "detect": {**OWN["detect"], "sizing": "square"}}).detect.sizing == "square"
+
+
 def test_unknown_key_names_the_nearest_known_one():
     assert "`detect.min_scor` is not a setting; did you mean `min_score`?" in refused(detect={"min_scor": 0.2})
     assert "`promts` is not a setting; did you mean `prompts`?" in refused(promts={})

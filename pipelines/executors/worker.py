@@ -57,7 +57,7 @@ class Worker:
         for node, stage, passes_by in self.stages:
             started, name = time.perf_counter(), node.name
             worked = sum(row["status"] == OK and not passes_by(row) for row in done)
-            done = apply(name, stage, done, passes_by, node.step)
+            done = apply(name, stage, done, passes_by, node.step, node.settings)
             broke = tuple(
                 row["item_key"]
                 for row in done

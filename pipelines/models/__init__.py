@@ -99,8 +99,11 @@ class Proposer(Protocol):
 class Painter(Protocol):
     """Repaint the masked part of square crops as a prompt says."""
 
-    def __call__(self, paintings: Sequence[Painting]) -> list[RGB]:
-        """One crop (S, S, 3) a painting, in order; the whole crop is the model's, nothing is pasted back yet."""
+    def __call__(self, paintings: Sequence[Painting]) -> Sequence[RGB | None]:
+        """One crop (S, S, 3) a painting, in order; the whole crop is the model's, nothing is pasted back yet.
+
+        None where the network gave no numbers (NaN or infinite), as an autoencoder in half precision may.
+        """
 
 
 class Encoder(Protocol):

@@ -1,8 +1,8 @@
 """Grounding DINO in transformers: boxes of what a prompt names (Liu et al. 2023, arXiv:2303.05499).
 
 Two things would let batch mates into a result, and are kept out here. Pictures of other sizes and longer prompts would
-change the padding: so every picture is letterboxed to the model's one square, and a prompt is padded to a length that
-depends on itself alone; a call holds prompts of one such length. And the fusion layers subtract the largest attention
+change the padding: so a picture is brought to a shape, and a prompt padded to a length, that depend on nothing but
+itself, and a call holds one such shape and length. And the fusion layers subtract the largest attention
 weight *of the whole batch* before their softmax: so they see the samples one by one, the rest of the network all
 together.
 """
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModelForZeroShotObjectDetection, AutoTokenizer, PreTrainedTokenizerFast
 
@@ -34,8 +35,11 @@ SHORTEST_PROMPT = 16  # tokens; most prompts fall into this one length, so that 
 class GroundingNetwork:
     """A loaded Grounding DINO of either library, and how it wants its inputs.
 
-    `answer` takes pixels (B, 3, side, side), captions, token ids (B, T) and the mask of real tokens (B, T), and gives
-    logits (B, Q, at least T) and boxes (B, Q, 4): centre, width and height as fractions of the square.
+    Trained on pictures fitted into a square of `side_px`; or, where `longest_px` is given, on pictures in their own
+    shape, whose shortest side is `side_px` unless the longest would pass `longest_px`.
+
+    `answer` takes pixels (B, 3, H, W), captions, token ids (B, T) and the mask of real tokens (B, T), and gives
+    logits (B, Q, at least T) and boxes (B, Q, 4): centre, width and height as fractions of what it was shown.
     """
 
     tokenizer: Any
@@ -44,6 +48,7 @@ class GroundingNetwork:
     std: tuple[float, ...]
     max_tokens: int
     answer: Callable[[Tensor, list[str], Tensor, Tensor], tuple[Tensor, Tensor]]
+    longest_px: int | None = None
 
 
 class GroundingDino:
@@ -58,14 +63,20 @@ class GroundingDino:
         self.call_size = settings.call_size
         self.threads = settings.threads
         self.min_score = settings.min_score
+        self.side_px = settings.side_px or network.side_px
+        own_shape = settings.sizing == "as_trained" and network.longest_px is not None
+        self.longest_px = round(network.longest_px * self.side_px / network.side_px) if own_shape else None
 
     def __call__(self, images: Sequence[RGB], prompts: Sequence[str]) -> list[Found]:
         """One answer an image, in order."""
         found = [nothing_found() for _ in images]
         asked = [phrases(prompt) for prompt in prompts]
-        lengths = [self._length(caption(some)) if some else 0 for some in asked]
-        for length in sorted(set(lengths) - {0}):
-            numbers = [number for number, one in enumerate(lengths) if one == length]
+        kinds = [
+            (self._length(caption(some)), self._size_wh(image)) if some else None
+            for image, some in zip(images, asked, strict=True)
+        ]
+        for kind in sorted({one for one in kinds if one}):
+            length, numbers = kind[0], [number for number, one in enumerate(kinds) if one == kind]
             for batch, count in batches(numbers, self.call_size):
                 answers = self._call([images[number] for number in batch], [asked[number] for number in batch], length)
                 for number, answer in zip(batch[:count], answers, strict=False):
@@ -82,20 +93,33 @@ class GroundingDino:
         tokens = self.network.tokenizer(
             captions, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         )
-        squares, scales = zip(*(letterbox(image, self.network.side_px) for image in images), strict=True)
+        shown, spans = zip(*(self._shown(image) for image in images), strict=True)
         ids, real = tokens["input_ids"].to(device()), tokens["attention_mask"].to(device())
-        logits, boxes = self.network.answer(self._pixels(squares), captions, ids, real)
+        logits, boxes = self.network.answer(self._pixels(shown), captions, ids, real)
         scores = logits.float().sigmoid()[..., :length].cpu().numpy()
         fractions = boxes.float().cpu().numpy()
         answers = []
         for number, image in enumerate(images):
             of_phrase = phrase_of_token(ids[number].tolist(), self.network.tokenizer)
-            boxes_xyxy = _corners(fractions[number], self.network.side_px / scales[number], image)
+            boxes_xyxy = _corners(fractions[number], spans[number], image)
             answers.append(_matching(scores[number], boxes_xyxy, of_phrase, asked[number], self.min_score))
         return answers
 
-    def _pixels(self, squares: Sequence[RGB]) -> Tensor:
-        stacked = torch.from_numpy(np.stack(squares)).to(device()).permute(0, 3, 1, 2).float() / 255
+    def _size_wh(self, image: RGB) -> tuple[int, int]:
+        if self.longest_px is None:
+            return self.side_px, self.side_px
+        return own_size_wh((image.shape[1], image.shape[0]), self.side_px, self.longest_px)
+
+    def _shown(self, image: RGB) -> tuple[RGB, tuple[float, float]]:
+        """What the network sees of a picture, and how far that reaches in the picture's pixels, across and down."""
+        if self.longest_px is None:
+            square, scale = letterbox(image, self.side_px)
+            return square, (self.side_px / scale, self.side_px / scale)
+        resized = Image.fromarray(image).resize(self._size_wh(image), Image.Resampling.BILINEAR)
+        return np.asarray(resized), (image.shape[1], image.shape[0])
+
+    def _pixels(self, shown: Sequence[RGB]) -> Tensor:
+        stacked = torch.from_numpy(np.stack(shown)).to(device()).permute(0, 3, 1, 2).float() / 255
         mean = torch.tensor(self.network.mean, device=device()).view(1, 3, 1, 1)
         std = torch.tensor(self.network.std, device=device()).view(1, 3, 1, 1)
         return (stacked - mean) / std
@@ -125,6 +149,7 @@ def load_network(path: Path) -> GroundingNetwork:
         std=tuple(pictures.image_std),
         max_tokens=model.config.max_text_len,
         answer=answer,
+        longest_px=_longest_px(dict(pictures.size)),
     )
 
 
@@ -196,15 +221,28 @@ def phrase_of_token(ids: Sequence[int], tokenizer: Any) -> NDArray[np.intp]:
     return np.array(numbers, np.intp)
 
 
+def own_size_wh(size_wh: tuple[int, int], shortest_px: int, longest_px: int) -> tuple[int, int]:
+    """The size at which a picture (width, height) is shown in its own shape: the shortest side `shortest_px`, unless
+    the longest would pass `longest_px`.
+
+    Source: the evaluation transform of Grounding DINO's authors, after DETR's; rounded as transformers rounds it.
+    """
+    short, long = min(size_wh), max(size_wh)
+    capped = long / short * shortest_px > longest_px
+    exact = longest_px * short / long if capped else float(shortest_px)
+    sides = max(1, round(exact)), max(1, int(exact * long / short))
+    return sides if size_wh[0] <= size_wh[1] else (sides[1], sides[0])
+
+
 def nothing_found() -> Found:
     """The answer for a picture in which nothing matches."""
     return Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), ())
 
 
-def _corners(fractions: NDArray[np.float32], longest: float, image: RGB) -> NDArray[np.float32]:
-    """Relative centres and sizes (Q, 4) in the square -> corners in pixels of the picture, clipped to it."""
+def _corners(fractions: NDArray[np.float32], span_wh: tuple[float, float], image: RGB) -> NDArray[np.float32]:
+    """Relative centres and sizes (Q, 4) in what was shown -> corners in pixels of the picture, clipped to it."""
     centre, half = fractions[:, :2], fractions[:, 2:] / 2
-    corners = np.concatenate([centre - half, centre + half], 1) * np.float32(longest)
+    corners = np.concatenate([centre - half, centre + half], 1) * np.float32([*span_wh, *span_wh])
     height, width = image.shape[:2]
     return np.asarray(np.clip(corners, 0, [width, height, width, height]), np.float32)
 
@@ -239,3 +277,8 @@ def _side_px(size: dict[str, int], path: Path) -> int:
         if size.get(name):
             return int(size[name])
     raise InfrastructureError(f"the image processor of {path} has `size` {size!r}; expected height or shortest_edge")
+
+
+def _longest_px(size: dict[str, int]) -> int | None:
+    """Where the processor keeps a picture's shape, the longest side that it allows; None where it names one shape."""
+    return size.get("longest_edge") if size.get("shortest_edge") and not size.get("height") else None

@@ -24,7 +24,7 @@ from pipelines.models.calls import device
 from pipelines.models.grounding_dino import GroundingNetwork, load_tokenizer, padded_length, see_samples_one_by_one
 from pipelines.models.groundingdino_config import config_beside, read_config, text_encoder_beside
 
-SIDE_PX = 800  # the shortest side in the official demo; here the side of the square
+SIDE_PX, LONGEST_PX = 800, 1333  # the shortest and longest side in the official demo and evaluation
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LEFT_OVERS = ("bert.embeddings.position_ids", "label_enc.")  # in official files, for training or older versions
 
@@ -78,7 +78,8 @@ def load_network(path: Path, side_px: int = SIDE_PX) -> GroundingNetwork:
         outputs = model(pixels, captions=captions)
         return outputs["pred_logits"], outputs["pred_boxes"]
 
-    return GroundingNetwork(tokenizer.tokenizer, side_px, MEAN, STD, tokenizer.max_tokens, answer)
+    longest_px = round(LONGEST_PX * side_px / SIDE_PX)
+    return GroundingNetwork(tokenizer.tokenizer, side_px, MEAN, STD, tokenizer.max_tokens, answer, longest_px)
 
 
 def build(path: Path) -> tuple[Any, FixedLength]:

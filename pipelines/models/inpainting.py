@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import StableDiffusionInpaintPipeline
 from diffusers.utils.torch_utils import randn_tensor
+from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.errors import ConfigError
@@ -53,14 +54,14 @@ class InpaintingPainter:
         self.schedule = dict(network.scheduler.config)
 
     @torch.inference_mode()
-    def __call__(self, paintings: Sequence[Painting]) -> list[RGB]:
-        """One crop a painting, in order.
+    def __call__(self, paintings: Sequence[Painting]) -> list[RGB | None]:
+        """One crop a painting, in order; None where the networks gave no numbers.
 
         Raises:
             ConfigError: the crops' side is not a multiple of the autoencoder's factor (8).
         """
         torch.set_num_threads(self.settings.threads)
-        painted: dict[int, RGB] = {}
+        painted: dict[int, RGB | None] = {}
         for side in sorted({len(one.rgb) for one in paintings}):
             self._check_side(side)
             numbers = [number for number, one in enumerate(paintings) if len(one.rgb) == side]
@@ -119,7 +120,7 @@ class InpaintingPainter:
         latents: Tensor = vae.encode(pixels.to(device(), vae.dtype)).latent_dist.mode()
         return latents * float(vae.config.scaling_factor)
 
-    def _paint(self, batch: list[Painting], encoded: dict[Any, Tensor], side: int) -> list[RGB]:
+    def _paint(self, batch: list[Painting], encoded: dict[Any, Tensor], side: int) -> list[RGB | None]:
         self.pipeline.scheduler = make_scheduler(self.settings.sampler, self.schedule, self.settings.spacing)
         masked = torch.cat([encoded[_masked_key(one)] for one in batch])
         source = torch.cat([encoded[self._source_key(one)] for one in batch])
@@ -142,7 +143,12 @@ class InpaintingPainter:
             output_type="np",
             callback_on_step_end=None if all(one.softness is None for one in batch) else _hold(batch, source),
         )
-        return [(picture * 255).round().astype(np.uint8) for picture in answer.images]
+        return [_as_levels(picture) for picture in answer.images]
+
+
+def _as_levels(picture: NDArray[np.float32]) -> RGB | None:
+    """0..1 -> 0..255; None if any number is none, which a cast would turn into black."""
+    return (picture * 255).round().astype(np.uint8) if np.isfinite(picture).all() else None
 
 
 def _masked_key(one: Painting) -> tuple[int, ...]:

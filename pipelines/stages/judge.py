@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ class Judge:
 
     Variants rank by text similarity plus, where there is one, reference similarity; of equals, as where likeness is not
     measured, by the smaller ring error. Pure and cheap, so thresholds are cut again from stored scores. A score that is
-    null cannot fall below a threshold.
+    null cannot fall below a threshold; one that is no number (NaN, as older runs stored it) is kept by none.
     """
 
     pixels_version = 2
@@ -39,6 +40,8 @@ class Judge:
         return {"variant_kept": [reason is None for reason in reasons], "variant_reasons": reasons}
 
     def _refusal(self, score: Mapping[str, Any]) -> str | None:
+        if any(isinstance(one, float) and not math.isfinite(one) for one in score.values()):
+            return "no_numbers"
         text = score["text_similarity"]
         if text is not None and text < self.settings.min_text_similarity:
             return "low_text_similarity"

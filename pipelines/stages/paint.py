@@ -22,6 +22,7 @@ class Paint:
     Adds V seeds and V*R crops, raw uint8 (S, S, 3), variant-major. The crop is the model's own: pasting comes later.
     A variant's noise depends on its seed alone (DESIGN 6), never on batch mates: all rows' (variant, region) pairs are
     packed into calls of one shape. With `soft_denoise_px` a region's mask is repainted less and less towards its edge.
+    A row with a crop of which the painter gave no numbers has failed.
     """
 
     pixels_version = 1
@@ -48,7 +49,7 @@ class Paint:
         paintings = [list(self._paintings(row, row_seeds)) for row, row_seeds in zip(rows, seeds, strict=True)]
         crops = iter(self.painter([painting for of_row in paintings for painting in of_row]))
         return [
-            {"variant_seeds": row_seeds, "variant_crops": [next(crops).tobytes() for _ in of_row]}
+            _update(row_seeds, [next(crops) for _ in of_row])
             for row_seeds, of_row in zip(seeds, paintings, strict=True)
         ]
 
@@ -71,6 +72,13 @@ class Paint:
         for prompt, seed in zip(row["paint_prompts"], seeds, strict=True):
             for index, (rgb, mask, start, softness) in enumerate(regions):
                 yield Painting(rgb, mask, prompt, row["negative_prompt"], region_seed(seed, index), start, softness)
+
+
+def _update(seeds: list[int], crops: Sequence[RGB | None]) -> Update | ItemError:
+    raw = [crop.tobytes() for crop in crops if crop is not None]
+    if len(raw) < len(crops):
+        return ItemError("no_numbers", f"the painter gave NaN in {len(crops) - len(raw)} of {len(crops)} crops")
+    return {"variant_seeds": seeds, "variant_crops": raw}
 
 
 def _nothing(paintings: Sequence[Painting]) -> list[RGB]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -33,7 +34,8 @@ class Score:
     likeness where they have one background, and hide it where they have two. Adds one struct a variant, each figure
     that of the variant's worst region: `text_similarity` and `reference_similarity` (cosine with the nearest reference;
     null without one), compose's `ring_error`, and `expansion`. Text similarity is null for an empty prompt, everything
-    is where nothing was painted, and likenesses are where the settings leave them out.
+    is where nothing was painted, and likenesses are where the settings leave them out. A row with a likeness that is no
+    number has failed: no threshold would refuse it.
 
     Expansion, for a product that was kept before a new background, is how much more of it SAM sees in the finished crop
     than in the source's, both asked for the same box (Eshratifar et al. 2024, arXiv:2404.10157); null without SAM.
@@ -63,6 +65,8 @@ class Score:
         likenesses = self._likenesses(rows)
         return [
             {"variant_scores": _scores(row, likeness, self._expansions(row))}
+            if _are_numbers(likeness)
+            else ItemError("no_numbers", f"the encoder's likenesses are {likeness}")
             for row, likeness in zip(rows, likenesses, strict=True)
         ]
 
@@ -138,6 +142,10 @@ def _likeness(
         to_text = float((own @ text).min()) if len(own) and prompt.strip() else None
         found.append((to_text, float((own @ likes.T).max(1).min()) if len(own) and len(likes) else None))
     return found
+
+
+def _are_numbers(likeness: Likeness) -> bool:
+    return all(one is None or math.isfinite(one) for pair in likeness for one in pair)
 
 
 def _scores(row: Row, likeness: Likeness, grown: Sequence[float]) -> list[Update]:

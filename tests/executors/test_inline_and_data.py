@@ -17,7 +17,7 @@ from pipelines.pixels.images import encode
 from pipelines.placement import LOCAL, Group
 from pipelines.rows import FAILED, OK, REJECTED, to_table
 from pipelines.stages.deliver import Store
-from tests.fakes import POISON, a_graph, a_picture, a_recipe
+from tests.fakes import POISON, FakeEncoder, a_graph, a_picture, a_recipe
 
 TWO_GROUPS = (
     Group(("read", "detect", "segment", "mask"), batch_size=4),
@@ -155,6 +155,21 @@ def test_more_unexpected_failures_than_allowed_stop_the_run(tmp_path, local_ray)
     with pytest.raises(TooManyUnexpected, match="`max_unexpected` allows 2"):
         run_on_ray(graph, rows, ONE_PROCESS, tmp_path / "stopped", max_unexpected=2)
     assert [row["status"] for row in inline.run(graph, rows, max_unexpected=3)] == [FAILED] * 3 + [OK]
+
+
+class HoldsTwoPictures(FakeEncoder):
+    """An encoder on a device with room for two pictures, called with four, as adapters do."""
+
+    def embed_images(self, images):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8589934592 bytes.")
+
+
+def test_memory_that_runs_out_ends_the_run_with_the_setting_that_helps_and_fails_no_row(tmp_path):
+    _, rows = some_rows(tmp_path)
+    graph = a_graph(a_recipe(tmp_path, score={"call_size": 4}), fakes={"score": {"encoder": HoldsTwoPictures()}})
+
+    with pytest.raises(InfrastructureError, match=r"ran out in `score` .*; lower `score\.call_size`, now 4, or give"):
+        inline.run(graph, rows)
 
 
 def test_gpus_that_are_not_there_are_refused_before_anything_waits(tmp_path, local_ray):

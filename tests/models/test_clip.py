@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+import torch
+from transformers import CLIPModel, CLIPProcessor
 
 from pipelines.models.clip import ClipEncoder, load_network
 from pipelines.settings import ScoreSettings
@@ -10,9 +12,28 @@ TEXTS = ["a red shirt", "", "a " * 50, "a red shirt"]
 
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    network = load_network(write_encoder(tmp_path_factory.mktemp("encoder")))
-    return ClipEncoder(network, ScoreSettings(checkpoint="embedded:encoder", call_size=2, threads=1))
+def folder(tmp_path_factory):
+    return write_encoder(tmp_path_factory.mktemp("encoder"))
+
+
+@pytest.fixture(scope="module")
+def encoder(folder):
+    return ClipEncoder(load_network(folder), ScoreSettings(checkpoint="embedded:encoder", call_size=2, threads=1))
+
+
+def test_vectors_and_cosines_are_those_of_the_library_s_own_processor_and_model(folder, encoder):
+    processor = CLIPProcessor.from_pretrained(folder, backend="pil")
+    texts = ["a red shirt", "blue bag", ""]
+    inputs = processor(text=texts, images=IMAGES, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        outputs = CLIPModel.from_pretrained(folder).eval()(**inputs)
+
+    images, words = encoder.embed_images(IMAGES), encoder.embed_texts(texts)
+
+    np.testing.assert_allclose(images, outputs.image_embeds.numpy(), atol=1e-6)
+    np.testing.assert_allclose(words, outputs.text_embeds.numpy(), atol=1e-6)
+    scale = float(encoder.network.model.logit_scale.exp())
+    np.testing.assert_allclose(images @ words.T, outputs.logits_per_image.numpy() / scale, atol=1e-6)
 
 
 def test_nothing_embeds_to_no_rows(encoder):

@@ -3,19 +3,32 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from transformers import GroundingDinoForObjectDetection, GroundingDinoImageProcessorPil, GroundingDinoProcessor
 
 from pipelines.models import Found
-from pipelines.models.grounding_dino import GroundingDino, caption, load_network, padded_length, phrases
+from pipelines.models.grounding_dino import GroundingDino, caption, load_network, own_size_wh, padded_length, phrases
+from pipelines.pixels.crops import letterbox
 from pipelines.settings import DetectSettings
-from tests.models.tiny import noise, write_detector
+from tests.models.tiny import bert_tokenizer, noise, write_detector
 
 IMAGES = [noise(0, 64, 64), noise(1, 90, 40), noise(2, 30, 120), noise(3, 200, 150), noise(4, 64, 64)]
+SPECIAL = (101, 102, 1012)  # [CLS], [SEP] and the full stop
 PROMPTS = ["a shirt", "Red bag. Shoe", " ".join(["a striped blue bag"] * 4), "shirt", "photo."]
 
 
 @pytest.fixture(scope="module")
-def network(tmp_path_factory):
-    return load_network(write_detector(tmp_path_factory.mktemp("detector")))
+def folder(tmp_path_factory):
+    return write_detector(tmp_path_factory.mktemp("detector"))
+
+
+@pytest.fixture(scope="module")
+def network(folder):
+    return load_network(folder)
+
+
+@pytest.fixture(scope="module")
+def own_shape_folder(tmp_path_factory):
+    return write_detector(tmp_path_factory.mktemp("own-shape"), own_shape=True)
 
 
 def detector(network, **settings):
@@ -28,6 +41,91 @@ def assert_same(one: Found, other: Found) -> None:
     np.testing.assert_array_equal(one.boxes_xyxy, other.boxes_xyxy)
     np.testing.assert_array_equal(one.scores, other.scores)
     assert one.labels == other.labels
+
+
+def library_s(folder, picture, text, span_wh, image) -> Found:
+    """What transformers' own processor, model and post-processing answer, before its thresholds.
+
+    Two differences are meant: full stops and the frame of a caption count for no box, and boxes end with the picture.
+    """
+    processor = GroundingDinoProcessor(GroundingDinoImageProcessorPil.from_pretrained(folder), bert_tokenizer())
+    model = GroundingDinoForObjectDetection.from_pretrained(folder).eval()
+    inputs = processor(images=picture, text=text, return_tensors="pt")
+    with torch.no_grad():
+        outputs = model(**inputs)
+    ids = inputs["input_ids"][0].tolist()
+    outputs.logits[..., [place for place, one in enumerate(ids) if one in SPECIAL]] = -torch.inf
+    (answer,) = processor.post_process_grounded_object_detection(
+        outputs, inputs["input_ids"], threshold=0.0, target_sizes=[(span_wh[1], span_wh[0])]
+    )
+    height, width = image.shape[:2]
+    boxes = np.clip(answer["boxes"].numpy(), 0, [width, height, width, height])
+    scores = answer["scores"].numpy()
+    order = np.argsort(-scores, kind="stable")
+    order = order[(boxes[order, 2] > boxes[order, 0]) & (boxes[order, 3] > boxes[order, 1])]
+    words = outputs.logits[0, [*map(int, order)]]
+    red_bag_before_shoe = (words[:, 1:3].amax(1) >= words[:, 4]).tolist()  # [CLS] red bag . shoe . [SEP]
+    return Found(boxes[order], scores[order], tuple("red bag" if one else "shoe" for one in red_bag_before_shoe))
+
+
+def assert_equal_but_for_rounding(found: Found, expected: Found) -> None:
+    assert len(found.scores) > 3
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-6)
+    np.testing.assert_allclose(found.boxes_xyxy, expected.boxes_xyxy, atol=1e-3)
+    assert found.labels == expected.labels
+
+
+@pytest.mark.parametrize("image", IMAGES[:4])
+def test_answer_is_that_of_the_library_s_own_processor_and_model_on_the_same_square(folder, network, image):
+    square, scale = letterbox(image, 64)
+    expected = library_s(folder, square, "red bag . shoe .", (64 / scale, 64 / scale), image)
+
+    (found,) = detector(network, call_size=1)([image], ["Red bag. Shoe"])
+
+    assert_equal_but_for_rounding(found, expected)
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_picture_in_its_own_shape_is_answered_as_by_the_library_from_file_to_box(own_shape_folder, image):
+    expected = library_s(own_shape_folder, image, "red bag . shoe .", image.shape[1::-1], image)
+
+    detect = detector(load_network(own_shape_folder), sizing="as_trained", call_size=1)
+    (found,) = detect([image], ["Red bag. Shoe"])
+
+    assert_equal_but_for_rounding(found, expected)
+
+
+def test_own_shape_leaves_a_result_bit_equal_whatever_the_batch_mates(own_shape_folder):
+    detect = detector(load_network(own_shape_folder), sizing="as_trained", call_size=2)
+
+    together = detect(IMAGES, PROMPTS)
+
+    for image, prompt, found in zip(IMAGES, PROMPTS, together, strict=True):
+        assert_same(detect([image], [prompt])[0], found)
+
+
+def test_official_sizing_gives_the_shortest_side_800_and_the_longest_at_most_1333():
+    sizes = [(1200, 800), (400, 600), (3000, 3000), (4000, 1000)]
+
+    assert [own_size_wh(size, 800, 1333) for size in sizes] == [(1200, 800), (800, 1200), (800, 800), (1333, 333)]
+
+
+def test_side_is_a_setting_and_the_square_is_kept_where_no_sizing_is_said(own_shape_folder):
+    network = load_network(own_shape_folder)
+    shown = []
+
+    def answer(pixels, captions, ids, real):
+        shown.append(tuple(pixels.shape[2:]))
+        return torch.zeros(1, 1, 64), torch.zeros(1, 1, 4)
+
+    for settings in ({}, {"side_px": 96}, {"sizing": "as_trained"}, {"sizing": "as_trained", "side_px": 96}):
+        detector(replace(network, answer=answer), call_size=1, **settings)([noise(0, 60, 90)], ["shirt"])
+
+    assert shown == [(64, 64), (96, 96), (64, 96), (96, 144)]
+
+
+def test_model_trained_in_a_square_keeps_it(network):
+    assert detector(network, sizing="as_trained").longest_px is None
 
 
 def test_no_pictures_have_no_answers(network):

@@ -3,6 +3,9 @@ import hashlib
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionInpaintPipeline
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from PIL import Image
 from safetensors.torch import save_file
 
 from pipelines.errors import ConfigError, InfrastructureError
@@ -63,6 +66,61 @@ MATES = [
     painting(0, "photo", "", seed=10),
     painting(0, "a blue bag", "shoe", seed=11),
 ]
+
+
+def library_s(folder, one, steps, guidance, strength):
+    """What diffusers' own pipeline makes of a painting's picture, mask and words, in the same memory layout."""
+    pipeline = StableDiffusionInpaintPipeline.from_pretrained(
+        folder, safety_checker=None, requires_safety_checker=False, low_cpu_mem_usage=False
+    )
+    for network in (pipeline.vae, pipeline.unet, pipeline.text_encoder):
+        network.to(memory_format=torch.channels_last)
+    answer = pipeline(
+        prompt=one.prompt,
+        negative_prompt=one.negative_prompt,
+        image=Image.fromarray(one.rgb),
+        mask_image=Image.fromarray(one.repaint_mask),
+        height=64,
+        width=64,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        strength=strength,
+        generator=torch.Generator("cpu").manual_seed(one.seed),
+        output_type="np",
+    )
+    return (answer.images[0] * 255).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.7])
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("number", [0, 1])
+def test_picture_is_bit_equal_to_the_library_s_own_pipeline(folder, network, number, guidance, strength, monkeypatch):
+    # The library draws the masked picture's latent from its distribution, where the painter takes the mode.
+    monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda drawn, generator=None: drawn.mode())
+    expected = library_s(folder, painting(number), 4, guidance, strength)
+
+    paint = painter(network, steps=4, guidance=guidance, strength=strength, call_size=1)
+    (picture,) = paint([painting(number)])
+
+    assert picture.std() > 1
+    np.testing.assert_array_equal(picture, expected)
+
+
+def test_picture_of_nan_is_none_and_its_neighbour_is_not(folder):
+    network = load_network(folder)
+    decode = network.vae.decode
+
+    def overflowing(latents, **named):
+        (pictures,) = decode(latents, **named)
+        pictures[0, 0, 3, 5] = torch.nan
+        return (pictures,)
+
+    network.vae.decode = overflowing
+
+    black, picture = painter(network, call_size=2)([painting(), painting(seed=8)])
+
+    assert black is None
+    assert picture.std() > 0
 
 
 def test_no_paintings_have_no_answers(network):

@@ -65,6 +65,18 @@ def test_masks_are_those_of_the_package_s_own_predictor(network):
     np.testing.assert_allclose(answer[1].predicted_ious, ious, atol=1e-5)
 
 
+def test_masks_of_points_are_those_of_the_package_s_own_predictor(network):
+    points = np.array([[12, 30, 1], [70, 8, 0]], np.float32)
+    predictor = SamPredictor(network)
+    predictor.set_image(IMAGES[0])
+    masks, ious, _ = predictor.predict(points[:, :2], points[:, 2], multimask_output=True)
+
+    ((answer,),) = segmenter(network, call_size=1)(IMAGES[:1], [[points]])
+
+    assert (answer.masks != masks).mean() < 0.001
+    np.testing.assert_allclose(answer.predicted_ious, ious, atol=1e-5)
+
+
 def test_result_is_bit_equal_whatever_the_batch_mates_and_their_order(network):
     segment = segmenter(network, call_size=3)
     alone = [next(segment([image], [boxes])) for image, boxes in zip(IMAGES, BOXES, strict=True)]

@@ -78,8 +78,12 @@ def noise(seed: int, height: int, width: int) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def write_detector(folder: Path) -> Path:
-    """A Grounding DINO of 64 pixels, with fusion layers that matter."""
+def write_detector(folder: Path, own_shape: bool = False) -> Path:
+    """A Grounding DINO of 64 pixels, with fusion layers that matter.
+
+    Its processor says one square or, `own_shape`, a shortest side of 64 and a longest of 107 pixels, as official ones
+    say 800 and 1333.
+    """
     torch.manual_seed(0)
     backbone = SwinConfig(
         image_size=64,
@@ -111,8 +115,8 @@ def write_detector(folder: Path) -> Path:
             else:
                 weight.add_(torch.randn_like(weight) * 0.05)
     model.save_pretrained(folder)
-    size = {"height": 64, "width": 64}
-    GroundingDinoImageProcessor(do_resize=False, do_pad=False, size=size).save_pretrained(folder)
+    size = {"shortest_edge": 64, "longest_edge": 107} if own_shape else {"height": 64, "width": 64}
+    GroundingDinoImageProcessor(do_resize=own_shape, do_pad=own_shape, size=size).save_pretrained(folder)
     bert_tokenizer().save_pretrained(folder)
     return folder
 
@@ -208,7 +212,7 @@ def write_encoder(folder: Path) -> Path:
     }
     CLIPModel(CLIPConfig(text_config=_clip_text(), vision_config=vision, projection_dim=8)).save_pretrained(folder)
     clip_tokenizer().save_pretrained(folder)
-    CLIPImageProcessor(size={"shortest_edge": 32}).save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
     return folder
 
 

@@ -1,3 +1,7 @@
+import math
+
+import pytest
+
 from pipelines.rows import REASONS
 from pipelines.settings import JudgeSettings
 from pipelines.stages.judge import Judge
@@ -31,6 +35,14 @@ def test_reference_counts_only_where_there_is_one():
     settings = {"min_reference_similarity": 0.5, "keep_best": 4}
 
     assert judged(a_score(0.5, None), a_score(0.5, 0.4), a_score(0.5, 0.6), **settings)[0] == [True, False, True]
+
+
+@pytest.mark.parametrize("score", [a_score(math.nan), a_score(0.9, math.nan), a_score(0.9, ring=math.nan)])
+def test_score_that_is_no_number_is_kept_by_no_threshold(score):
+    kept, reasons = judged(score, a_score(0.3), min_text_similarity=-1, max_ring_error=255, keep_best=2)
+
+    assert kept == [False, True]
+    assert reasons == ["no_numbers", None]
 
 
 def test_missing_ring_is_no_reason_against_a_variant():

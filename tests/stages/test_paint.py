@@ -3,6 +3,7 @@ import numpy as np
 from pipelines.pixels.crops import from_raw
 from pipelines.pixels.masks import to_rle
 from pipelines.pixels.seeds import seeds_for
+from pipelines.rows import ItemError
 from pipelines.settings import PaintSettings
 from pipelines.stages.paint import Paint
 from tests.fakes import FakePainter
@@ -67,3 +68,19 @@ def test_soft_denoise_repaints_less_and_less_towards_the_edge():
     softness = seen[0].softness
     assert softness[20, 8:16].tolist() == [0, 0, 0.25, 0.5, 0.75, 1, 1, 1]
     assert (softness[~seen[0].repaint_mask] == 0).all()
+
+
+class HalfBlind:
+    """Gives no numbers for every painting of one prompt."""
+
+    def __call__(self, paintings):
+        return [None if one.prompt == "a blue mug" else one.rgb for one in paintings]
+
+
+def test_row_without_numbers_fails_by_name_and_its_neighbours_do_not():
+    whole = {**a_row(), "paint_prompts": ["a red mug"] * 2}
+
+    failed, painted = Paint(SETTINGS, HalfBlind())([a_row(), whole])
+
+    assert failed == ItemError("no_numbers", "the painter gave NaN in 1 of 2 crops")
+    assert len(painted["variant_crops"]) == 2

@@ -106,3 +106,21 @@ def test_without_likeness_no_encoder_is_loaded_or_asked():
     assert [score["reference_similarity"] for score in update["variant_scores"]] == [None, None]
     assert [score["ring_error"] for score in update["variant_scores"]] == [0.0, 1.0]
     assert settings.weights() == {}
+
+
+class Broken(Colours):
+    """Gives no numbers for what is blue."""
+
+    def embed_images(self, images):
+        vectors = super().embed_images(images)
+        return np.where(vectors[:, 2:] > 0.9, np.float32(np.nan), vectors)
+
+
+def test_row_whose_likeness_is_no_number_fails_by_name_and_its_neighbours_do_not():
+    broken, measured = Score(ScoreSettings(checkpoint="embedded:encoder"), Broken())(
+        [a_row([(255, 0, 0), (0, 0, 255)], ["red", "red"]), a_row([(255, 0, 0)], ["red"])]
+    )
+
+    assert broken.reason == "no_numbers"
+    assert "nan" in broken.detail
+    assert measured["variant_scores"][0]["text_similarity"] == pytest.approx(1)
