@@ -10,10 +10,11 @@ import hashlib
 import json
 import re
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipelines.errors import ConfigError, InfrastructureError, PackshotError
 from pipelines.models import Detector, Encoder, Matting, Painter, Segmenter
@@ -25,9 +26,17 @@ KINDS_READ = frozenset({".safetensors", ".json", ".txt", ".model"})  # of a fold
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 DETECTOR_TYPES = ("grounding-dino", "mm-grounding-dino")
 
-_networks: dict[tuple[str, Checkpoint, tuple[Lora, ...]], Any] = {}
+KEPT_NETWORKS = 8
+"""So many networks a process keeps for further stages, counted and not weighed: a full set is one each of four roles,
+and a stage keeps its own. The one that was asked for longest ago goes first."""
+KEPT_HASHES = 256
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+_networks: OrderedDict[tuple[str, Checkpoint, tuple[Lora, ...]], Any] = OrderedDict()
 _loading = threading.Lock()
-_hashes: dict[tuple[tuple[str, int, int], ...], str] = {}
+_hashes: OrderedDict[tuple[tuple[str, int, int], ...], str] = OrderedDict()
 
 
 def load_detector(settings: DetectSettings) -> Detector:
@@ -48,11 +57,16 @@ def load_segmenter(settings: SegmentSettings) -> Segmenter:
 
 def load_painter(settings: PaintSettings) -> Painter:
     """The painter of these settings, on networks that are loaded once a process."""
-    loras = tuple(one for one in settings.lora if one.weight)  # fused into the weights, so each set has its own copy
+    loras = fused(settings)
     network = _network("painter", settings.checkpoint, partial(_painter_network, loras=loras), loras)
     from pipelines.models.inpainting import InpaintingPainter
 
     return InpaintingPainter(network, settings)
+
+
+def fused(settings: PaintSettings) -> tuple[Lora, ...]:
+    """The LoRAs that are added to the painter's weights: each such set is a network of its own."""
+    return tuple(one for one in settings.lora if one.weight)
 
 
 def load_encoder(settings: ScoreSettings) -> Encoder:
@@ -72,16 +86,27 @@ def load_matting() -> Matting:
 
 def _network(role: str, checkpoint: Checkpoint, load: Callable[[Path], Any], loras: tuple[Lora, ...] = ()) -> Any:
     with _loading:
-        key = (role, checkpoint, loras)
-        if key not in _networks:
-            path = resolve(checkpoint)
-            try:
-                _networks[key] = load(path)
-            except PackshotError:
-                raise
-            except Exception as error:  # whatever a library says of files that it cannot use, it stops the run
-                raise InfrastructureError(f"cannot load the {role} {checkpoint.uri!r} from {path}: {error}") from error
-        return _networks[key]
+        return _kept(_networks, (role, checkpoint, loras), partial(_loaded, role, checkpoint, load), KEPT_NETWORKS)
+
+
+def _kept(cache: OrderedDict[Key, Value], key: Key, make: Callable[[], Value], most: int) -> Value:
+    """What is kept under a key, made if it is not; of more than `most`, the one asked for longest ago goes."""
+    if key not in cache:
+        cache[key] = make()
+        if len(cache) > most:
+            cache.popitem(last=False)
+    cache.move_to_end(key)
+    return cache[key]
+
+
+def _loaded(role: str, checkpoint: Checkpoint, load: Callable[[Path], Any]) -> Any:
+    path = resolve(checkpoint)
+    try:
+        return load(path)
+    except PackshotError:
+        raise
+    except Exception as error:  # whatever a library says of files that it cannot use, it stops the run
+        raise InfrastructureError(f"cannot load the {role} {checkpoint.uri!r} from {path}: {error}") from error
 
 
 def _detector_network(path: Path) -> Any:
@@ -232,11 +257,13 @@ def _hash(files: list[Path], root: Path, named: bool = True) -> str:
     """The sha256 of a file's bytes or, `named`, of sorted lines `sha256  name` as `sha256sum` writes them."""
     stats = [(one, one.stat()) for one in files]
     key = tuple((f"{one}{'' if named else '#'}", stat.st_size, stat.st_mtime_ns) for one, stat in stats)
-    if key not in _hashes:
-        digests = {one.relative_to(root).as_posix(): _digest(one) for one in files}
-        lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
-        _hashes[key] = hashlib.sha256(lines.encode()).hexdigest() if named else _digest(files[0])
-    return _hashes[key]
+    return _kept(_hashes, key, lambda: _listed(files, root) if named else _digest(files[0]), KEPT_HASHES)
+
+
+def _listed(files: list[Path], root: Path) -> str:
+    digests = {one.relative_to(root).as_posix(): _digest(one) for one in files}
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(digests.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _digest(path: Path) -> str:

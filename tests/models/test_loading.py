@@ -1,6 +1,7 @@
 import hashlib
 import subprocess
 import sys
+from collections import OrderedDict
 
 import pytest
 
@@ -93,6 +94,26 @@ def test_stage_for_other_settings_shares_the_loaded_network(tmp_path):
     assert isinstance(other, GroundingDino)
     assert one.network is other.network
     assert (one.min_score, other.min_score) == (0.1, 0.9)
+
+
+def test_process_keeps_a_bounded_number_of_networks_and_hashes(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "_networks", OrderedDict())
+    monkeypatch.setattr(loading, "_hashes", OrderedDict())
+    monkeypatch.setattr(loading, "KEPT_HASHES", 2)
+    folders = [write_segmenter(tmp_path / str(number)) for number in range(loading.KEPT_NETWORKS + 2)]
+
+    networks = [load_sam(folder) for folder in folders]
+    for folder in folders:
+        loading.weights_hash(at(folder))
+
+    assert len(loading._networks) == loading.KEPT_NETWORKS
+    assert len(loading._hashes) == 2
+    assert load_sam(folders[-1]) is networks[-1]
+    assert load_sam(folders[0]) is not networks[0]
+
+
+def load_sam(folder):
+    return loading.load_segmenter(SegmentSettings(checkpoint=at(folder))).sam
 
 
 def test_each_role_loads_its_folder(tmp_path):
