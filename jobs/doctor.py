@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -40,9 +41,12 @@ def examine(
 
 
 def unusable(recipe: Recipe) -> list[Finding]:
-    """Of a recipe's weights those that cannot be loaded; none is read, and no hash computed."""
-    loads = list(recipe.loads())
-    found = [_look(f"weights of {node}", partial(_inspected, role, one)) for node, role, one in loads]
+    """Of a recipe's own weights those that cannot be loaded; none is read, and no hash computed.
+
+    Those that ship with the package are left to `examine`: they would cost ten seconds of imports.
+    """
+    own = [load for load in recipe.loads() if not load[2].is_embedded]
+    found = [_look(f"weights of {node}", partial(_inspected, role, one)) for node, role, one in own]
     return [finding for finding in found if not finding.ok]
 
 
@@ -79,15 +83,13 @@ def _weight(role: str, checkpoint: Checkpoint) -> tuple[str, str]:
 
 
 def _inspected(role: str, checkpoint: Checkpoint) -> str:
-    from transformers.utils import logging
+    import diffusers.utils.logging
+    import transformers.utils.logging
 
-    logging.disable_progress_bar()
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.CRITICAL)  # what transformers logs of weights that do not fit, the error says
-    try:
-        return str(inspect(role, checkpoint))
-    finally:
-        logging.set_verbosity(before)
+    for library in (diffusers.utils.logging, transformers.utils.logging):
+        library.disable_progress_bar()
+        library.set_verbosity(logging.CRITICAL)  # what they log of weights that do not fit, the error says
+    return str(inspect(role, checkpoint))
 
 
 def _devices(placement: str) -> str:

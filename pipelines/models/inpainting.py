@@ -201,8 +201,10 @@ def load_network(path: Path, loras: Sequence[tuple[Path, float]] = (), read_weig
         path,
         **parts,
         local_files_only=True,
+        use_safetensors=True,
         safety_checker=None,
         feature_extractor=None,
+        image_encoder=None,
         requires_safety_checker=False,
     )
     check_tokenizer(pipeline.tokenizer, pipeline.text_encoder.config.vocab_size, path / "tokenizer")

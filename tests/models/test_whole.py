@@ -232,6 +232,20 @@ def test_half_precision_files_open_where_there_are_no_others(role, whole):
     assert load(role, folder)
 
 
+def test_layout_of_stable_diffusion_s_repository_opens_without_a_pin_or_what_is_not_needed(whole):
+    folder = whole("painter")
+    as_fp16(folder)
+    as_bin(folder)
+    without_plain(folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    checked = {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"], "requires_safety_checker": True}
+    seen = {"image_encoder": ["transformers", "CLIPVisionModelWithProjection"]}
+    (folder / "model_index.json").write_text(json.dumps({**index, **checked, **seen}))
+
+    assert loading.inspect("painter", Checkpoint(uri=str(folder))) == folder
+    assert load("painter", folder)
+
+
 def test_of_all_layouts_the_plain_one_is_read_and_a_pickle_beside_it_changes_no_hash(whole):
     folder = whole("encoder")
     before = loading.weights_hash(Checkpoint(uri=str(folder)))
