@@ -283,19 +283,11 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Check what a render would need: weights, storage, devices."""
-    from rich.table import Table
-
-    from jobs.doctor import examine
+    from jobs.doctor import as_text, examine
     from pipelines.recipe import load
 
     findings = examine(load(recipe), placement, catalogue, output, limit)
-    table = Table("check", "", "found", "what to do", box=None)
-    for finding in findings:
-        table.add_row(finding.check, "ok" if finding.ok else "NOT OK", finding.found, finding.to_do)
-    if as_json:
-        _show({"findings": [vars(finding) for finding in findings]}, as_json, "")
-    else:
-        out.print(table)
+    _show({"findings": [vars(finding) for finding in findings]}, as_json, as_text(findings))
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 2)
 
 
@@ -330,7 +322,8 @@ def recipe_check(
     limit: Limit = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether a recipe can be used, with every default filled in."""
+    """Say whether a recipe can be used, with every default filled in; 2 if its weights cannot be loaded here."""
+    from jobs.doctor import as_text, unusable
     from pipelines import recipe as recipes
     from pipelines.catalogue import product_rows
 
@@ -338,7 +331,12 @@ def recipe_check(
     _warn_of_unknown_words(recipe)
     if catalogue is not None:
         product_rows(catalogue, recipe, limit)
-    _show(recipe.model_dump(mode="json"), as_json, recipes.dump(recipe) + "# this recipe can be used")
+    findings = unusable(recipe)
+    verdict = "# this recipe can be used" if not findings else "# this recipe is sound; its weights cannot be used here"
+    _show(recipe.model_dump(mode="json"), as_json, recipes.dump(recipe) + verdict)
+    if findings:
+        err.print(as_text(findings), markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2)
 
 
 @recipe_app.command("schema")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 
 from pipelines import catalogue, storage
 from pipelines.errors import PackshotError
-from pipelines.models.loading import resolve, weights_hash
+from pipelines.models.loading import inspect, pinned, weights_hash
 from pipelines.placement import named
 from pipelines.recipe import Recipe
 from pipelines.settings import Checkpoint
@@ -18,7 +19,7 @@ from pipelines.settings import Checkpoint
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: whether it is as it should be, what was found, what to do if not."""
+    """One thing looked at: whether it is as it should be, what was found, what to do if not, or to make it better."""
 
     check: str
     ok: bool
@@ -39,20 +40,56 @@ def examine(
     ]
 
 
-def _look(check: str, look: Callable[[], str]) -> Finding:
+def unusable(recipe: Recipe) -> list[Finding]:
+    """Of a recipe's own weights those that cannot be loaded; none is read, and no hash computed.
+
+    Those that ship with the package are left to `examine`: they would cost ten seconds of imports.
+    """
+    own = [load for load in recipe.loads() if not load[2].is_embedded]
+    found = [_look(f"weights of {node}", partial(_inspected, role, one)) for node, role, one in own]
+    return [finding for finding in found if not finding.ok]
+
+
+def as_text(findings: Iterable[Finding]) -> str:
+    """A line a finding, and one for what to do; nothing is cut, so that hashes and commands can be copied."""
+    return "\n".join(line for finding in findings for line in _lines(finding))
+
+
+def _lines(finding: Finding) -> Iterator[str]:
+    yield f"{'ok' if finding.ok else 'NOT OK':<8}{finding.check}" + (f": {finding.found}" if finding.found else "")
+    if finding.to_do:
+        yield f"        {finding.to_do}"
+
+
+def _look(check: str, look: Callable[[], str | tuple[str, str]]) -> Finding:
     try:
-        return Finding(check, True, look())
+        found = look()
+        return Finding(check, True, *((found,) if isinstance(found, str) else found))
     except PackshotError as error:
         return Finding(check, False, "", str(error))
 
 
 def _weights(recipe: Recipe) -> Iterator[Finding]:
-    for node, checkpoint in recipe.checkpoints().items():
-        yield _look(f"weights of {node}", partial(_weight, checkpoint))
+    for node, role, checkpoint in recipe.loads():
+        yield _look(f"weights of {node}", partial(_weight, role, checkpoint))
 
 
-def _weight(checkpoint: Checkpoint) -> str:
-    return f"{checkpoint.uri}, sha256 {weights_hash(checkpoint)[:12]}, {resolve(checkpoint)}"
+def _weight(role: str, checkpoint: Checkpoint) -> tuple[str, str]:
+    path = _inspected(role, checkpoint)
+    found = f"{checkpoint.uri} at {path}, sha256 of all its files {weights_hash(checkpoint)}"
+    if checkpoint.is_embedded or checkpoint.revision or checkpoint.sha256:
+        return found, ""
+    return found, f"not pinned; to keep a run from other weights, write {pinned(checkpoint)}"
+
+
+def _inspected(role: str, checkpoint: Checkpoint) -> str:
+    import diffusers.utils.logging
+    import transformers.utils.logging
+
+    for library in (diffusers.utils.logging, transformers.utils.logging):
+        library.disable_progress_bar()
+        library.set_verbosity(logging.CRITICAL)  # what they log of weights that do not fit, the error says
+    return str(inspect(role, checkpoint))
 
 
 def _devices(placement: str) -> str:

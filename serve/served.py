@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipelines import recipe as recipes
 from pipelines.errors import ConfigError
-from pipelines.models.loading import weights_hash
+from pipelines.models.loading import fused, weights_hash
 from pipelines.recipe import Recipe
-from pipelines.settings import Checkpoint
+from pipelines.rows import in_step
+from pipelines.settings import Checkpoint, Lora
 from serve.errors import Refused
 from serve.schemas import Weights
 
@@ -39,7 +40,10 @@ class Served:
         raise Refused(422, "unknown_recipe", f"there is no recipe {name!r} here", hint)
 
     def check_weights(self, recipe: Recipe) -> None:
-        """Let a recipe use only weights that one of the server's own recipes loads, as the same kind of network.
+        """Let a recipe use only networks that one of the server's own recipes loads.
+
+        That is weights in the same role, and a painter's with the same LoRAs at the same weights: other sets would be
+        one more painter in memory each.
 
         Raises:
             Refused: it names others, which would have to be loaded first, from wherever it says.
@@ -53,6 +57,20 @@ class Served:
                     "checkpoint_not_served",
                     f"`{node}` asks for {checkpoint.uri!r}, which this server does not have loaded as {role}",
                     f"Here are {uris or 'none'}; start a server with a recipe that names the weights you want.",
+                )
+
+        self._check_loras(recipe)
+
+    def _check_loras(self, recipe: Recipe) -> None:
+        served = [(one, loras) for ready in self.recipes for _, one, loras in _painters(ready)]
+        for node, checkpoint, loras in _painters(recipe):
+            if (checkpoint, loras) not in served:
+                offered = "; or ".join(dict.fromkeys(_named(some) for one, some in served if one == checkpoint))
+                raise Refused(
+                    422,
+                    "lora_not_served",
+                    f"`{node}` asks for {checkpoint.uri!r} with {_named(loras)}, which is not loaded here",
+                    f"It has it with {offered}; start a server with a recipe that names the LoRAs you want.",
                 )
 
     def limits(self, recipe: Recipe) -> dict[str, int]:
@@ -82,6 +100,17 @@ def check_can_be_asked(recipe: Recipe) -> None:
             f"the recipe {recipe.name!r} reads a second picture, the scene of `catalogue.scene`, which no request can "
             "bring yet; serve another one, and run this one with `packshot render`"
         )
+
+
+def _painters(recipe: Recipe) -> Iterator[tuple[str, Checkpoint, tuple[Lora, ...]]]:
+    """Every painter of a recipe: its node, its weights, and the LoRAs added to them."""
+    for number, step in enumerate(recipe.chain(), start=1):
+        if step.paint.role in step.paint.weights():
+            yield in_step("paint", number), step.paint.checkpoint, fused(step.paint)
+
+
+def _named(loras: tuple[Lora, ...]) -> str:
+    return " and ".join(f"the LoRA {one.checkpoint.uri!r} at weight {one.weight:g}" for one in loras) or "no LoRA"
 
 
 def offer(names: Sequence[str]) -> Served:

@@ -17,6 +17,8 @@ from transformers import AutoImageProcessor, CLIPModel
 from pipelines.models import RGB
 from pipelines.models.calls import batches, device
 from pipelines.models.grounding_dino import load_tokenizer
+from pipelines.models.opening import check_tokenizer, made_ready, open_network
+from pipelines.models.weight_files import TRANSFORMERS
 from pipelines.settings import ScoreSettings
 
 Item = TypeVar("Item")
@@ -90,13 +92,19 @@ class ClipEncoder:
         return features
 
 
-def load_network(path: Path) -> ClipNetwork:
-    """Load a folder of `CLIPModel`."""
-    model: Any = CLIPModel.from_pretrained(path, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+def load_network(path: Path, read_weights: bool = True) -> ClipNetwork:
+    """Load a folder of `CLIPModel`; without `read_weights` all of it but them.
+
+    Raises:
+        InfrastructureError: weights are missing or misshapen, or the tokenizer is not the model's.
+    """
+    model: Any = open_network(CLIPModel, path, TRANSFORMERS, read_weights, dtype=torch.float32)
+    tokenizer = load_tokenizer(path)
+    check_tokenizer(tokenizer, model.config.text_config.vocab_size, path)
     pictures = AutoImageProcessor.from_pretrained(path, local_files_only=True)  # type: ignore[no-untyped-call]  # not annotated
     return ClipNetwork(
-        model=model.to(device()).eval().requires_grad_(False),
-        tokenizer=load_tokenizer(path),
+        model=made_ready(model, read_weights),
+        tokenizer=tokenizer,
         side_px=model.config.vision_config.image_size,
         mean=tuple(pictures.image_mean),
         std=tuple(pictures.image_std),

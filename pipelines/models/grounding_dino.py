@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from transformers import AutoImageProcessor, AutoModelForZeroShotObjectDetection
 from pipelines.errors import InfrastructureError
 from pipelines.models import RGB, Found
 from pipelines.models.calls import batches, device
+from pipelines.models.opening import check_tokenizer, made_ready, open_network
+from pipelines.models.weight_files import TRANSFORMERS
 from pipelines.pixels.crops import letterbox
 from pipelines.settings import DetectSettings
 
@@ -125,17 +128,20 @@ class GroundingDino:
         return (stacked - mean) / std
 
 
-def load_network(path: Path) -> GroundingNetwork:
+def load_network(path: Path, read_weights: bool = True) -> GroundingNetwork:
     """Load a folder of `GroundingDinoForObjectDetection` or `MMGroundingDinoForObjectDetection`.
 
+    Without `read_weights` all of it but them.
+
     Raises:
-        InfrastructureError: the image processor names no size.
+        InfrastructureError: weights are missing or misshapen, the tokenizer is not the model's, or the image processor
+            names no size.
     """
-    model = AutoModelForZeroShotObjectDetection.from_pretrained(
-        path, local_files_only=True, use_safetensors=True, dtype=torch.float32
-    )
-    model = model.to(device()).eval().requires_grad_(False)
-    see_samples_one_by_one(model)
+    model = open_network(AutoModelForZeroShotObjectDetection, path, TRANSFORMERS, read_weights, dtype=torch.float32)
+    model = made_ready(model, read_weights)
+    see_samples_one_by_one(model, model.config.encoder_layers)
+    tokenizer = load_tokenizer(path)
+    check_tokenizer(tokenizer, model.config.text_config.vocab_size, path)
     pictures = AutoImageProcessor.from_pretrained(path, local_files_only=True)  # type: ignore[no-untyped-call]  # not annotated
 
     def answer(pixels: Tensor, captions: list[str], ids: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,7 +149,7 @@ def load_network(path: Path) -> GroundingNetwork:
         return outputs.logits, outputs.pred_boxes
 
     return GroundingNetwork(
-        tokenizer=load_tokenizer(path),
+        tokenizer=tokenizer,
         side_px=_side_px(dict(pictures.size), path),
         mean=tuple(pictures.image_mean),
         std=tuple(pictures.image_std),
@@ -162,11 +168,21 @@ def load_tokenizer(path: Path) -> Any:
     return kind.from_pretrained(path, local_files_only=True)
 
 
-def see_samples_one_by_one(model: nn.Module) -> None:
-    """Let every fusion layer of a Grounding DINO, of either library, see one sample of the batch at a time."""
-    for layer in model.modules():
-        if type(layer).__name__.endswith("BiMultiHeadAttention"):
-            layer.forward = _one_by_one(layer.forward)  # of this instance alone
+def see_samples_one_by_one(model: nn.Module, count: int) -> None:
+    """Let all fusion layers of a Grounding DINO, of either library, see one sample of the batch at a time.
+
+    Raises:
+        InfrastructureError: there are not `count` of them: the library has changed, and batch mates would count.
+    """
+    fusing = [layer for layer in model.modules() if type(layer).__name__.endswith("BiMultiHeadAttention")]
+    if len(fusing) != count:
+        raise InfrastructureError(
+            f"{type(model).__name__} has {len(fusing)} layers named *BiMultiHeadAttention, expected {count}, in "
+            f"transformers {version('transformers')}; without them a batch would change its own results: install the "
+            "versions of requirements.lock"
+        )
+    for layer in fusing:
+        layer.forward = _one_by_one(layer.forward)  # of this instance alone
 
 
 def _one_by_one(forward: Callable[..., Any]) -> Callable[..., Any]:

@@ -20,9 +20,9 @@ from torch import Tensor
 from transformers import BertConfig, BertModel
 
 from pipelines.errors import InfrastructureError
-from pipelines.models.calls import device
 from pipelines.models.grounding_dino import GroundingNetwork, load_tokenizer, padded_length, see_samples_one_by_one
 from pipelines.models.groundingdino_config import config_beside, read_config, text_encoder_beside
+from pipelines.models.opening import check_tokenizer, made_ready
 
 SIDE_PX, LONGEST_PX = 800, 1333  # the shortest and longest side in the official demo and evaluation
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -60,17 +60,21 @@ class FixedLength:
         return self.tokenizer.convert_tokens_to_ids(tokens)
 
 
-def load_network(path: Path, side_px: int = SIDE_PX) -> GroundingNetwork:
+def load_network(path: Path, side_px: int = SIDE_PX, read_weights: bool = True) -> GroundingNetwork:
     """Load an official `.pth` whose config `.py` and text encoder's folder lie beside it.
+
+    Without `read_weights` names and shapes alone.
 
     Raises:
         ConfigError: the config is more than plain values.
-        InfrastructureError: the config or the text encoder's folder is missing, or the weights are another model's.
+        InfrastructureError: the config or the text encoder's folder is missing, its tokenizer is another model's, or
+            the weights are.
     """
-    model, tokenizer = build(path)
-    _put_weights(model, path)
-    model = model.to(device()).eval().requires_grad_(False)
-    see_samples_one_by_one(model)
+    with torch.device("cpu" if read_weights else "meta"):
+        model, tokenizer = build(path)
+    _put_weights(model, path, read_weights)
+    model = made_ready(model, read_weights)
+    see_samples_one_by_one(model, len(model.transformer.encoder.fusion_layers))
     for layer in model.transformer.encoder.text_layers:
         layer.register_forward_pre_hook(_masks_by_sample, with_kwargs=True)
 
@@ -90,11 +94,13 @@ def build(path: Path) -> tuple[Any, FixedLength]:
     """
     config = read_config(config_beside(path))
     text_dir = text_encoder_beside(path, config)
+    bert = BertConfig.from_pretrained(text_dir)
     tokenizer = FixedLength(load_tokenizer(text_dir), config["max_text_len"])
+    check_tokenizer(tokenizer.tokenizer, bert.vocab_size, text_dir)
     library.BertModelWarper = lambda bert_model: bert_model
     library.get_tokenlizer.get_tokenlizer = lambda folder: tokenizer
     # The checkpoint brings BERT's weights along: the folder need only hold its config and tokenizer.
-    library.get_tokenlizer.get_pretrained_language_model = lambda folder: Bert(BertConfig.from_pretrained(folder))
+    library.get_tokenlizer.get_pretrained_language_model = lambda folder: Bert(bert)
     still = {"use_checkpoint": False, "use_transformer_ckpt": False}  # both trade time for memory in training
     with contextlib.redirect_stdout(io.StringIO()):  # the package prints
         model = build_model(SimpleNamespace(**{**config, **still, "text_encoder_type": str(text_dir)}))
@@ -112,8 +118,8 @@ def _masks_by_sample(
     return given, {**named, "src_mask": named["src_mask"].repeat_interleave(layer.nhead, dim=0)}
 
 
-def _put_weights(model: torch.nn.Module, path: Path) -> None:
-    saved = torch.load(path, map_location="cpu", weights_only=True)
+def _put_weights(model: torch.nn.Module, path: Path, read_weights: bool) -> None:
+    saved = torch.load(path, map_location="cpu" if read_weights else "meta", weights_only=True)
     weights = {name.removeprefix("module."): one for name, one in saved.get("model", saved).items()}
     missing, unexpected = model.load_state_dict(weights, strict=False)
     strange = [name for name in unexpected if not name.startswith(LEFT_OVERS)]

@@ -6,6 +6,7 @@ UNets of 9 channels see the mask and the masked picture; those of 4 are blended 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ from diffusers.utils.torch_utils import randn_tensor
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.errors import ConfigError
+from pipelines.errors import ConfigError, InfrastructureError
 from pipelines.models import RGB, Painting
 from pipelines.models.calls import batches, device
+from pipelines.models.kinds import described
+from pipelines.models.opening import check_tokenizer, open_network
 from pipelines.models.samplers import check_steps, make_scheduler
+from pipelines.models.weight_files import PARTS
 from pipelines.settings import PaintSettings
 
 Pipeline = Any  # a StableDiffusionInpaintPipeline, whose parts diffusers does not annotate
@@ -188,29 +192,48 @@ def _softness(one: Painting, source: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(pixels, (source.shape[-2], source.shape[-1]))
 
 
-def load_network(path: Path, loras: Sequence[tuple[Path, float]] = ()) -> Pipeline:
+def load_network(path: Path, loras: Sequence[tuple[Path, float]] = (), read_weights: bool = True) -> Pipeline:
     """Load a diffusers folder, without its safety checker: fp32 on CPUs, fp16 on GPUs.
 
-    `loras` are safetensors files with their weights; their changes are added to the networks for good.
+    `loras` are safetensors files with their weights; their changes are added to the networks for good. Without
+    `read_weights` all but weights and LoRAs.
 
     Raises:
         ConfigError: a LoRA changes no layer of these networks.
+        InfrastructureError: weights are missing or misshapen, or the tokenizer is not the text model's.
     """
+    parts = {name: _part(path, name, read_weights) for name in PARTS}
     pipeline: Pipeline = StableDiffusionInpaintPipeline.from_pretrained(  # type: ignore[no-untyped-call]  # not annotated
         path,
+        **parts,
         local_files_only=True,
         use_safetensors=True,
         safety_checker=None,
         feature_extractor=None,
+        image_encoder=None,
         requires_safety_checker=False,
-        low_cpu_mem_usage=False,  # the other way needs accelerate, and warns without it
-        dtype=torch.float16 if device().type == "cuda" else torch.float32,
     )
-    for file, weight in loras:
+    check_tokenizer(pipeline.tokenizer, pipeline.text_encoder.config.vocab_size, path / "tokenizer")
+    for file, weight in loras if read_weights else ():
         _add_lora(pipeline, file, weight)
-    for network in (pipeline.vae, pipeline.unet, pipeline.text_encoder):
+    for network in parts.values():
         network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
-    return pipeline.to(device())
+    return pipeline.to(device()) if read_weights else pipeline
+
+
+def _part(path: Path, name: str, read_weights: bool) -> Any:
+    """One network of a diffusers folder, of the class that its index names."""
+    library, kind = described(path / "model_index.json").get(name) or ("", "")
+    if library not in ("diffusers", "transformers") or not hasattr(import_module(library), kind):
+        raise InfrastructureError(
+            f"{path / 'model_index.json'} has no {name!r} of diffusers or transformers, but {kind!r} of {library!r}; "
+            "expected the parts of Stable Diffusion"
+        )
+    options: dict[str, Any] = {"dtype": torch.float16 if device().type == "cuda" else torch.float32}
+    if library == "diffusers":
+        # Read and copied, in place of mapped from the file: so that no bit can depend on where in it a weight begins.
+        options["low_cpu_mem_usage"] = not read_weights
+    return open_network(getattr(import_module(library), kind), path / name, PARTS[name], read_weights, **options)
 
 
 def _add_lora(pipeline: Pipeline, file: Path, weight: float) -> None:

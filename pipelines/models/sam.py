@@ -7,11 +7,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.torch import load_file
 from segment_anything import sam_model_registry
 from segment_anything.modeling import (
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from pipelines.errors import InfrastructureError
 from pipelines.models import RGB, Candidates
 from pipelines.models.calls import batches, device
+from pipelines.models.opening import made_ready
 from pipelines.settings import SegmentSettings
 
 
@@ -106,22 +108,44 @@ def build_sam(config: Mapping[str, Any]) -> Sam:
     )
 
 
-def load_network(path: Path) -> Sam:
+def load_network(path: Path, read_weights: bool = True) -> Sam:
     """Load a folder of `config.json` and `model.safetensors`, or an official `sam_vit_{h,l,b}*.pth`.
 
+    Without `read_weights` names and shapes alone, on torch's meta device.
+
     Raises:
-        InfrastructureError: the path is neither.
+        InfrastructureError: the path is neither, or its weights are not those of the network.
     """
+    where = "cpu" if read_weights else "meta"
+    with torch.device(where):
+        sam = _of_folder(path) if path.is_dir() else _official(path)
     if path.is_dir():
-        sam = build_sam(json.loads((path / "config.json").read_text(encoding="utf-8")))
-        weights = {name: one.float() for name, one in load_file(path / "model.safetensors").items()}
+        weights = {name: one.float() for name, one in _read(path / "model.safetensors", where).items()}
     else:
-        named = re.match(r"sam_(vit_[hlb])", path.name)
-        if named is None:
-            raise InfrastructureError(
-                f"{path.name!r} is no official SAM checkpoint; expected a name such as sam_vit_b_01ec64.pth"
-            )
-        sam = sam_model_registry[named[1]]()
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    sam.load_state_dict(weights)
-    return sam.to(device()).eval().requires_grad_(False)
+        weights = torch.load(path, map_location=where, weights_only=True)
+    try:
+        sam.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InfrastructureError(f"{path} does not fill its network: {error}; fetch it again") from error
+    return cast("Sam", made_ready(sam, read_weights))
+
+
+def _of_folder(path: Path) -> Sam:
+    return build_sam(json.loads((path / "config.json").read_text(encoding="utf-8")))
+
+
+def _official(path: Path) -> Sam:
+    named = re.match(r"sam_(vit_[hlb])", path.name)
+    if named is None:
+        raise InfrastructureError(
+            f"{path.name!r} is no official SAM checkpoint; expected a name such as sam_vit_b_01ec64.pth"
+        )
+    sam: Sam = sam_model_registry[named[1]]()
+    return sam
+
+
+def _read(file: Path, where: str) -> dict[str, Tensor]:
+    if where != "meta":
+        return load_file(file)
+    with safe_open(file, framework="pt") as opened:
+        return {name: torch.empty(opened.get_slice(name).get_shape(), device="meta") for name in opened.keys()}  # noqa: SIM118  # no dict

@@ -1,6 +1,7 @@
 import hashlib
 import subprocess
 import sys
+from collections import OrderedDict
 
 import pytest
 
@@ -37,7 +38,7 @@ def test_importing_the_loader_loads_neither_torch_nor_ray():
         (
             Checkpoint(uri="org/model", revision=COMMIT),
             InfrastructureError,
-            f"run `hf download org/model --revision {COMMIT}`",
+            f"run `hf download org/model --revision {COMMIT} --include '*.json' --include '*.txt' --include",
         ),
         (Checkpoint(uri="/nowhere/model"), InfrastructureError, "there is no checkpoint at '/nowhere/model'"),
     ],
@@ -95,6 +96,26 @@ def test_stage_for_other_settings_shares_the_loaded_network(tmp_path):
     assert (one.min_score, other.min_score) == (0.1, 0.9)
 
 
+def test_process_keeps_a_bounded_number_of_networks_and_hashes(tmp_path, monkeypatch):
+    monkeypatch.setattr(loading, "_networks", OrderedDict())
+    monkeypatch.setattr(loading, "_hashes", OrderedDict())
+    monkeypatch.setattr(loading, "KEPT_HASHES", 2)
+    folders = [write_segmenter(tmp_path / str(number)) for number in range(loading.KEPT_NETWORKS + 2)]
+
+    networks = [load_sam(folder) for folder in folders]
+    for folder in folders:
+        loading.weights_hash(at(folder))
+
+    assert len(loading._networks) == loading.KEPT_NETWORKS
+    assert len(loading._hashes) == 2
+    assert load_sam(folders[-1]) is networks[-1]
+    assert load_sam(folders[0]) is not networks[0]
+
+
+def load_sam(folder):
+    return loading.load_segmenter(SegmentSettings(checkpoint=at(folder))).sam
+
+
 def test_each_role_loads_its_folder(tmp_path):
     segmenter = write_segmenter(tmp_path / "segmenter")
     painter = write_painter(tmp_path / "painter")
@@ -103,15 +124,6 @@ def test_each_role_loads_its_folder(tmp_path):
     assert callable(loading.load_segmenter(SegmentSettings(checkpoint=at(segmenter))))
     assert callable(loading.load_painter(PaintSettings(checkpoint=at(painter))))
     assert loading.load_encoder(ScoreSettings(checkpoint=at(encoder))).embed_texts([]).shape == (0, 8)
-
-
-def test_folder_of_another_kind_is_refused(tmp_path):
-    encoder = write_encoder(tmp_path / "encoder")
-
-    with pytest.raises(ConfigError, match="holds a model of type 'clip'; a detector is one of grounding-dino"):
-        loading.load_detector(DetectSettings(checkpoint=at(encoder)))
-    with pytest.raises(InfrastructureError, match=r"is no complete model: expected a folder with model_index\.json"):
-        loading.load_painter(PaintSettings(checkpoint=at(encoder)))
 
 
 def test_half_a_model_names_its_role_and_place(tmp_path):

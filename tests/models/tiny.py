@@ -149,7 +149,7 @@ def write_segmenter(folder: Path) -> Path:
     return folder
 
 
-def write_painter(folder: Path, channels: int = 9, text_layers: int = 1) -> Path:
+def write_painter(folder: Path, channels: int = 9, text_layers: int = 1, mid_attention: bool = False) -> Path:
     """An inpainting pipeline whose autoencoder shrinks by 8."""
     torch.manual_seed(0)
     vae = AutoencoderKL(
@@ -159,7 +159,7 @@ def write_painter(folder: Path, channels: int = 9, text_layers: int = 1) -> Path
         latent_channels=4,
         norm_num_groups=2,
         layers_per_block=1,
-        mid_block_add_attention=False,
+        mid_block_add_attention=mid_attention,
         scaling_factor=4.0,
     )
     unet = UNet2DConditionModel(
@@ -234,14 +234,14 @@ def bert_tokenizer() -> PreTrainedTokenizerFast:
     """Whole words, with BERT's own numbers for its special tokens."""
     ids = {**BERT_IDS, **{word: 1100 + number for number, word in enumerate(WORDS) if word != "."}}
     names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    return _tokenizer(ids, names, "[CLS]", "[SEP]", 64)
+    return _tokenizer({**ids, "[unused]": 1199}, names, "[CLS]", "[SEP]", 64)
 
 
 def clip_tokenizer() -> PreTrainedTokenizerFast:
     """Whole words, with CLIP's frame."""
     ids = {word: number for number, word in enumerate(["<pad>", "<start>", "<unk>", "<end>", *WORDS])}
     names = {"unk_token": "<unk>", "pad_token": "<pad>", "bos_token": "<start>", "eos_token": "<end>"}
-    return _tokenizer(ids, names, "<start>", "<end>", 8)
+    return _tokenizer({**ids, "<unused>": 31}, names, "<start>", "<end>", 8)
 
 
 def _tokenizer(

@@ -308,6 +308,41 @@ def test_weights_that_the_server_does_not_have_are_refused(tmp_path: Path) -> No
     assert "`paint` asks for" in message
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param([{"weight": 0.81}], id="another weight"),
+        pytest.param([], id="none, where the server always adds one"),
+        pytest.param([{"weight": 0.8}, {"weight": 0.8}], id="the same one twice"),
+    ],
+)
+def test_only_the_sets_of_loras_that_the_server_has_loaded_may_be_asked_for(
+    tmp_path: Path, asked: list[dict[str, float]]
+) -> None:
+    file = tmp_path / "red.safetensors"
+    file.write_bytes(b"not looked into")
+    checkpoint = f"{file}#sha256={hashlib.sha256(b'not looked into').hexdigest()}"
+    served = a_recipe(tmp_path, paint={"lora": [{"checkpoint": checkpoint, "weight": 0.8}]})
+    foreign = a_recipe(tmp_path, paint={"lora": [{"checkpoint": checkpoint, **one} for one in asked]})
+    client = a_client(tmp_path, recipes=[served])
+
+    refused = post(client, **FORM, recipe=dump(foreign))
+
+    assert error_of(refused)[:2] == (422, "lora_not_served")
+    assert f"the LoRA '{file}' at weight 0.8;" in refused.json()["error"]["hint"]
+    assert post(client, **FORM, recipe=dump(served)).status_code == 200
+
+
+def test_a_lora_of_weight_nothing_is_no_other_painter(tmp_path: Path) -> None:
+    file = tmp_path / "red.safetensors"
+    file.write_bytes(b"not looked into")
+    checkpoint = f"{file}#sha256={hashlib.sha256(b'not looked into').hexdigest()}"
+    recipes = [a_recipe(tmp_path, paint={"lora": [{"checkpoint": checkpoint, "weight": one}]}) for one in (0.8, 0.0)]
+    client = a_client(tmp_path, recipes=recipes[:1])
+
+    assert error_of(post(client, **FORM, recipe=dump(recipes[1])))[:2] == (422, "lora_not_served")
+
+
 def test_a_request_that_is_no_form_is_415(tmp_path: Path) -> None:
     response = a_client(tmp_path).post("/v1/renders", json={"image": "x"})
 
