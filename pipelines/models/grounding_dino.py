@@ -67,8 +67,8 @@ class GroundingDino:
         self.threads = settings.threads
         self.min_score = settings.min_score
         self.side_px = settings.side_px or network.side_px
-        own_shape = settings.sizing == "as_trained" and network.longest_px is not None
-        self.longest_px = round(network.longest_px * self.side_px / network.side_px) if own_shape else None
+        longest_px = network.longest_px if settings.sizing == "as_trained" else None
+        self.longest_px = None if longest_px is None else round(longest_px * self.side_px / network.side_px)
 
     def __call__(self, images: Sequence[RGB], prompts: Sequence[str]) -> list[Found]:
         """One answer an image, in order."""
@@ -258,7 +258,7 @@ def nothing_found() -> Found:
 def _corners(fractions: NDArray[np.float32], span_wh: tuple[float, float], image: RGB) -> NDArray[np.float32]:
     """Relative centres and sizes (Q, 4) in what was shown -> corners in pixels of the picture, clipped to it."""
     centre, half = fractions[:, :2], fractions[:, 2:] / 2
-    corners = np.concatenate([centre - half, centre + half], 1) * np.float32([*span_wh, *span_wh])
+    corners = np.concatenate([centre - half, centre + half], 1) * np.array([*span_wh, *span_wh], np.float32)
     height, width = image.shape[:2]
     return np.asarray(np.clip(corners, 0, [width, height, width, height]), np.float32)
 

@@ -141,7 +141,8 @@ def _adapter(role: str, path: Path) -> Callable[..., Any]:
         return groundingdino_py.load_network
     from pipelines.models import clip, grounding_dino, sam
 
-    return {"detector": grounding_dino, "segmenter": sam, "encoder": clip}[role].load_network
+    load: Callable[..., Any] = {"detector": grounding_dino, "segmenter": sam, "encoder": clip}[role].load_network
+    return load
 
 
 def _lora(lora: Lora) -> Path:
