@@ -1,7 +1,7 @@
 """Run a graph on Ray Data: one `map_batches` a group, from a Parquet plan to Parquet parts; one row in, one row out.
 
 What a run that broke off left in its parts is taken over by the next plan (`pipelines.plan`), so Ray keeps no
-checkpoint of its own: docs/decisions/0013-what-a-broken-run-finished-is-taken-over.md.
+checkpoint of its own: docs/decisions/0014-what-a-broken-run-finished-is-taken-over.md.
 """
 
 from __future__ import annotations
