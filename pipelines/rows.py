@@ -168,6 +168,10 @@ REASONS: dict[str, Reason] = {
     "too_many_pixels": _permanent(
         "The picture has more pixels than `read.max_pixels`.", "Make it smaller, or have the limit raised."
     ),
+    "too_costly": _permanent(
+        "Reading the file would take far more time or memory than its picture is worth.",
+        "Save it again with an ordinary program.",
+    ),
     "mask_missing": _transient("The mask file is not there.", "Put it back or empty the mask column of this item."),
     "mask_unreadable": _permanent("The mask file cannot be read as a picture.", "Replace the mask."),
     "mask_size_differs": _permanent(

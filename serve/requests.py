@@ -24,6 +24,8 @@ OWN = "given_"
 """Columns that begin so are the server's: what the request gives, as `catalogue.rows` takes it."""
 KEY, IMAGE, REFERENCES = f"{OWN}item_key", f"{OWN}image_uri", f"{OWN}reference_uris"
 MAX_RECIPE_CHARACTERS = 20_000
+MAX_BRACKETS = 20
+"""The scanner's work grows with the square of the open ones."""
 FIELDS = {"prompts.find": "find", "prompts.paint": "prompt", "prompts.negative": "negative_prompt"}
 
 
@@ -107,12 +109,24 @@ def _inline(text: str) -> Recipe:
     if len(text) > MAX_RECIPE_CHARACTERS:
         raise ConfigError(f"the recipe has {len(text)} characters; expected at most {MAX_RECIPE_CHARACTERS}")
     try:
-        # An alias of aliases is small as text and endless once an error message spells it out.
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise ConfigError("the recipe uses YAML aliases (`*name`), which HTTP does not take; write the values out")
+        _check_tokens(text)
         return parse(yaml.safe_load(text))
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         raise ConfigError(f"the recipe is not YAML or JSON: {error}") from error
+
+
+def _check_tokens(text: str) -> None:
+    depth = 0
+    for token in yaml.scan(text):
+        # An alias of aliases is small as text and endless once an error message spells it out.
+        if isinstance(token, yaml.AliasToken):
+            raise ConfigError("the recipe uses YAML aliases (`*name`), which HTTP does not take; write the values out")
+        depth += isinstance(token, yaml.FlowSequenceStartToken | yaml.FlowMappingStartToken)
+        depth -= isinstance(token, yaml.FlowSequenceEndToken | yaml.FlowMappingEndToken)
+        if depth > MAX_BRACKETS:
+            raise ConfigError(
+                f"the recipe opens more than {MAX_BRACKETS} brackets within each other; no setting is so deep"
+            )
 
 
 def _with_overrides(recipe: Recipe, asked: Asked) -> dict[str, Any]:

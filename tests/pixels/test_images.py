@@ -41,7 +41,9 @@ def test_empty_file_is_not_an_image():
     assert detail == "the file is empty (0 bytes); expected a JPEG, PNG, WebP, TIFF, GIF or BMP picture"
 
 
-@pytest.mark.parametrize("text", [b"sku,price\n1,2\n", b"<!DOCTYPE html><html>404</html>", b"\0" * 100])
+@pytest.mark.parametrize(
+    "text", [b"sku,price\n1,2\n", b"<!DOCTYPE html><html>404</html>", b"<!-- --><HTML><svg></svg></HTML>", b"\0" * 100]
+)
 def test_other_files_are_not_images_and_the_error_shows_their_beginning(text):
     reason, detail = refused(text)
 
@@ -52,6 +54,10 @@ def test_other_files_are_not_images_and_the_error_shows_their_beginning(text):
 @pytest.mark.parametrize(
     ("head", "name"),
     [
+        (b"\xef\xbb\xbf \n<!DOCTYPE svg PUBLIC '-//W3C//DTD SVG 1.1//EN'><SVG>", "an SVG drawing"),
+        (b"<!-- --><!-- --><svg>", "an SVG drawing"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\0", "a camera's raw picture"),
+        (b"\0\0\1\0\1\0", "an icon file"),
         (b'<?xml version="1.0"?>\n<!-- made by hand -->\n<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing"),
         (b"<svg width='4'></svg>", "an SVG drawing"),
         (b"\0\0\0\x18ftypheic\0\0\0\0", "a HEIC picture"),
@@ -83,6 +89,17 @@ def test_file_that_ends_too_early_is_truncated(format, share):
 def test_nothing_but_the_magic_is_truncated():
     assert refused(b"\xff\xd8\xff")[0] == "truncated_image"
     assert refused(b"\x89PNG\r\n\x1a\n")[0] == "truncated_image"
+
+
+def test_a_bug_of_our_own_is_no_fault_of_the_picture(monkeypatch):
+    encoded = encode(RGB, "png")
+
+    with pytest.raises(TypeError, match="not supported between"):
+        decode(encoded, max_pixels="many", keep=False)
+    # No picture is known that breaks the conversion, or it would be mended: so this bug has to be planted.
+    monkeypatch.setattr(images, "_planes", lambda image: None.colour)
+    with pytest.raises(AttributeError, match="has no attribute 'colour'"):
+        decode(encoded, keep=False)
 
 
 def a_png_that_claims(width, height):
@@ -396,7 +413,7 @@ def test_header_tells_how_the_picture_lies_and_damage_is_an_error():
 
     assert images.orientation(images.header(saved(Image.fromarray(RGB), "JPEG", exif=exif))) == 6
     assert images.orientation(images.header(encode(RGB, "png"))) == 1
-    with pytest.raises(ImageError, match="the PNG file has a damaged header"):
+    with pytest.raises(ImageError, match="the PNG file of 20 bytes has a damaged header"):
         images.header(encode(RGB, "png")[:20])
 
 
