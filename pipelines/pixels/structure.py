@@ -30,7 +30,7 @@ READ_WHOLE: Final = frozenset({*OFFSETS, 279, 325, 258, 320, 338, 339})  # byte 
 
 
 class _Entry(NamedTuple):
-    count: int
+    values: int
     value: int
 
 
@@ -132,7 +132,7 @@ def _check_tiff(encoded: bytes) -> None:
     entries = _directory(encoded)
     for tag, entry in entries.items():
         if tag in READ_WHOLE:
-            _check_pieces("TIFF", entry.count, f"values in its tag {tag}")
+            _check_pieces("TIFF", entry.values, f"values in its tag {tag}")
     width, height = (entries[tag].value if tag in entries else 0 for tag in (WIDTH, HEIGHT))
     if width < 1 or height < 1:
         return
@@ -148,8 +148,8 @@ def _check_tiff(encoded: bytes) -> None:
     planes = _value(entries, SAMPLES, 1) if _value(entries, PLANES, 1) == 2 else 1
     for tag in OFFSETS:
         # Some writers name a few pieces too many; a reader reads each of them.
-        if tag in entries and entries[tag].count > 2 * needed * planes + 8:
-            what = f"names {entries[tag].count} pieces of {piece_w} x {piece_h} pixels for {width} x {height}"
+        if tag in entries and entries[tag].values > 2 * needed * planes + 8:
+            what = f"names {entries[tag].values} pieces of {piece_w} x {piece_h} pixels for {width} x {height}"
             raise _refuse("TIFF", what, str(needed * planes))
 
 
