@@ -1,5 +1,6 @@
 """One graph, two executors: equal rows and equal pixels, whatever the batch size and the placement."""
 
+import gc
 import io
 from dataclasses import replace
 
@@ -187,8 +188,9 @@ def test_a_run_that_has_to_wait_for_others_says_so(local_ray, caplog):
 
     from pipelines.executors.data import preflight
 
+    gc.collect()  # the error of a run that was stopped may hold its actors, and they their CPUs
     others = ray.util.placement_group([{"CPU": ray.cluster_resources()["CPU"] - 1}])
-    ray.get(others.ready())
+    ray.get(others.ready(), timeout=120)
     preflight(ONE_PROCESS)
     ray.util.remove_placement_group(others)
 
