@@ -233,7 +233,7 @@ def test_a_mask_of_another_size_is_told_with_both_sizes(tmp_path: Path) -> None:
         ({"recipe": "restyle"}, 422, "unknown_recipe", "'restyle'"),
         ({"recipe": "../../etc/passwd"}, 422, "unknown_recipe", "passwd"),
         ({"recipe": "name: [x"}, 422, "bad_recipe", "not YAML"),
-        ({"recipe": "[" * 10_000}, 422, "bad_recipe", "not YAML"),
+        ({"recipe": "[" * 10_000}, 422, "bad_recipe", "brackets within each other"),
         ({"recipe": "a: &a [1]\nb: [*a, *a]"}, 422, "bad_recipe", "aliases"),
         ({"recipe": "# " + "x" * 30_000 + "\na: b"}, 422, "bad_recipe", "characters"),
         (
