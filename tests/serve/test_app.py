@@ -189,13 +189,13 @@ def test_a_column_never_names_a_place_to_fetch_from(tmp_path: Path) -> None:
 
 def test_a_request_cannot_raise_the_limits_of_the_server(tmp_path: Path) -> None:
     recipe = a_recipe(tmp_path, read={"max_pixels": 1000})
-    greedy = a_recipe(tmp_path, read={"max_pixels": 10**12, "max_bytes": 100})
+    greedy = a_recipe(tmp_path, read={"max_pixels": 10**12, "max_bytes": 100, "max_references": 10**6})
     rendering = Rendering()
 
     response = post(a_client(tmp_path, rendering, recipes=[recipe]), **FORM, recipe=dump(greedy))
 
     ((_, asked),) = rendering.asked
-    assert (asked.read.max_pixels, asked.read.max_bytes) == (1000, 100)
+    assert (asked.read.max_pixels, asked.read.max_bytes, asked.read.max_references) == (1000, 100, 32)
     assert error_of(response)[:2] == (422, "too_many_bytes")
 
 
