@@ -38,7 +38,7 @@ from pipelines.rows import (
 KEEP, RENDER = "keep", "render"
 ATTEMPTS_AT_THE_UNEXPECTED = 3
 """So often an item that breaks a stage is tried; then it stays failed until something of it changes."""
-LIMITED = ("too_many_bytes", "too_many_pixels")
+LIMITED = ("too_many_bytes", "too_many_pixels", "too_many_references")
 """Reasons that another limit of `read` may lift."""
 LOOKED_UP_ALONE = 1_000
 """Up to so many stored crops are looked up one by one; of more, all are listed."""

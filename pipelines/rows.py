@@ -179,6 +179,10 @@ REASONS: dict[str, Reason] = {
     ),
     "reference_missing": _transient("A reference picture is not there.", "Put it back or take it off the list."),
     "reference_unreadable": _permanent("A reference file cannot be read as a picture.", "Replace the reference."),
+    "too_many_references": _permanent(
+        "The item has more references than `read.max_references`, or more of them than `read.max_reference_bytes`.",
+        "Take some off the list, shrink them, or raise the limit.",
+    ),
     "scene_missing": _transient("The scene's picture is not there.", "Put it back or mend the table's cell."),
     "scene_unreadable": _permanent("The scene's file cannot be read as a picture.", "Replace the scene."),
     "front_missing": _transient("The mask of what lies before the product is not there.", "Put it back."),

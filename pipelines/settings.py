@@ -151,6 +151,10 @@ class ReadSettings(Settings):
     max_pixels: int = Field(
         50_000_000, gt=0, description="Larger pictures are failed rows, told before decoding. Pixels."
     )
+    max_references: int = Field(32, gt=0, description="An item with more reference pictures is a failed row. Pictures.")
+    max_reference_bytes: int = Field(
+        100_000_000, gt=0, description="An item whose references are larger together is a failed row. Bytes."
+    )
 
 
 def _is_null(value: Any) -> bool:

@@ -10,7 +10,7 @@ from pipelines.errors import ConfigError
 from pipelines.models.loading import fused, weights_hash
 from pipelines.recipe import Recipe
 from pipelines.rows import in_step
-from pipelines.settings import Checkpoint, Lora
+from pipelines.settings import Checkpoint, Lora, ReadSettings
 from serve.errors import Refused
 from serve.schemas import Weights
 
@@ -75,11 +75,9 @@ class Served:
 
     def limits(self, recipe: Recipe) -> dict[str, int]:
         """A recipe's `read` section within what the server's own recipes allow; limits change no pixel."""
-        most_bytes = max(ready.read.max_bytes for ready in self.recipes)
-        most_pixels = max(ready.read.max_pixels for ready in self.recipes)
         return {
-            "max_bytes": min(recipe.read.max_bytes, most_bytes),
-            "max_pixels": min(recipe.read.max_pixels, most_pixels),
+            name: min(getattr(recipe.read, name), max(getattr(ready.read, name) for ready in self.recipes))
+            for name in ReadSettings.model_fields
         }
 
     def weights(self, *only: Recipe) -> list[Weights]:

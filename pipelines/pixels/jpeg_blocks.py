@@ -16,8 +16,12 @@ from __future__ import annotations
 
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import numpy as np
@@ -71,12 +75,24 @@ def why_not_kept(source_jpeg: bytes) -> str | None:
     if image.mode == "L" and (image.info.get("icc_profile") or b"")[16:20] == b"GRAY":
         return "the JPEG is grey with a profile of its own, and its pixels were converted by it"
     try:
-        space = str(_read(source_jpeg).file.jpeg_color_space).removeprefix("JCS_")
+        jpeg = _read(source_jpeg)
     except ImportError:
         return "the package `jpeglib` is not installed"
     except OSError as error:
         return f"jpeglib does not read the JPEG's coefficients: {error}"
-    return None if space in ("YCbCr", "GRAYSCALE") else f"the JPEG stores {space}; only YCbCr and grey can be kept"
+    space = str(jpeg.file.jpeg_color_space).removeprefix("JCS_")
+    if space not in ("YCbCr", "GRAYSCALE"):
+        return f"the JPEG stores {space}; only YCbCr and grey can be kept"
+    if not all(_can_be_coded(plane) for plane in jpeg.planes):
+        return "the JPEG is damaged: it has coefficients larger than a picture's, which no encoder writes"
+    return None
+
+
+def _can_be_coded(plane: NDArray[np.int16]) -> bool:
+    """Whether Huffman codes hold the coefficients: 10 bits, and 11 for a step between two DCs (T.81, F.1.2)."""
+    flat = plane.reshape(-1, 64)
+    dc, ac = flat[:, 0], flat[:, 1:]
+    return bool(((dc >= -1024) & (dc <= 1023)).all() and ((ac >= -1023) & (ac <= 1023)).all())
 
 
 def with_blocks_kept(source_jpeg: bytes, finished: Rgb, allow: Mask, xmp: bytes | None = None) -> bytes:
@@ -160,11 +176,25 @@ def decoded_reach(source_jpeg: bytes, allow: Mask) -> Mask:
     return _turned(reach, UPRIGHT.get(turn))
 
 
+@contextmanager
+def _alone_in_a_folder() -> Iterator[Path]:
+    """The one who calls jpeglib, and a folder that goes afterwards with what jpeglib leaves behind when it fails."""
+    from jpeglib import dct_jpeg
+
+    with _one_at_a_time, tempfile.TemporaryDirectory() as folder:
+        ours = SimpleNamespace(NamedTemporaryFile=partial(tempfile.NamedTemporaryFile, dir=folder))
+        theirs, dct_jpeg.tempfile = dct_jpeg.tempfile, ours
+        try:
+            yield Path(folder)
+        finally:
+            dct_jpeg.tempfile = theirs
+
+
 def _read(encoded: bytes) -> _Jpeg:
     import jpeglib  # type: ignore[import-untyped]  # not built for every platform; `why_not_kept` says so
 
-    with _one_at_a_time, tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "source.jpeg")
+    with _alone_in_a_folder() as folder:
+        path = folder / "source.jpeg"
         path.write_bytes(encoded)
         jpeglib.version.set(LIBJPEG)
         file = jpeglib.read_dct(str(path))
@@ -179,8 +209,8 @@ def _write(jpeg: _Jpeg, segments: list[Any]) -> bytes:
     # With tables of its own jpeglib renumbers the components; without, it copies what the source's header says.
     jpeg.file.qt = TABLES_AS_THEY_ARE
     jpeg.file.markers = segments
-    with _one_at_a_time, tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "delivered.jpeg")
+    with _alone_in_a_folder() as folder:
+        path = folder / "delivered.jpeg"
         jpeg.file.write_dct(str(path), flags=["OPTIMIZE_CODING"])
         return path.read_bytes()
 

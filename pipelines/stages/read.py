@@ -24,7 +24,7 @@ class Read:
     Adds the encoded bytes as they are, their sha256 (hex), and the upright size in pixels; a given mask as RLE at that
     size (null without one); references as encoded bytes (empty without any), the scene (null without one) and, at the
     scene's size, what lies before the product in it; and, for a row that starts at score or judge, its stored crops.
-    Every object is read at its planned version; bytes and pixels are bounded before decoding.
+    Every object is read at its planned version; bytes, pixels and the number of references are bounded before decoding.
     """
 
     pixels_version = 1
@@ -81,15 +81,18 @@ class Read:
         except ImageError as error:
             return ItemError(error.reason, error.detail)
 
-    def _fetch(self, given: bytes | None, uri: str | None, version: str | None, missing_reason: str) -> bytes:
+    def _fetch(
+        self, given: bytes | None, uri: str | None, version: str | None, missing_reason: str, left: int | None = None
+    ) -> bytes:
+        most = self.settings.max_bytes if left is None else min(left, self.settings.max_bytes)
         if given is not None:
-            if len(given) > self.settings.max_bytes:
-                raise ImageError("too_many_bytes", f"{len(given)} bytes; `read.max_bytes` is {self.settings.max_bytes}")
+            if len(given) > most:
+                raise ImageError("too_many_bytes", f"{len(given)} bytes; `read.max_bytes` leaves {most}")
             return given
         if uri is None:
             raise ImageError(missing_reason, "the row names no picture and brings none along")
         try:
-            return storage.read(uri, version, self.settings.max_bytes)
+            return storage.read(uri, version, most)
         except Missing as error:
             raise ImageError(missing_reason, str(error)) from error
         except Changed as error:
@@ -111,18 +114,30 @@ class Read:
         return to_rle(mask_from_picture(picture))
 
     def _references(self, row: Row) -> list[bytes]:
-        given = row.get("given_reference_bytes")
+        given = row.get("given_reference_bytes") or []
         uris, versions = row["reference_uris"] or [], row["reference_versions"] or []
-        encoded = (
-            list(given)
-            if given
-            else [
-                self._fetch(None, uri, version, "reference_missing")
-                for uri, version in zip(uris, versions or [None] * len(uris), strict=True)
-            ]
-        )
-        for reference in encoded:
-            self._decode_beside(reference, "reference_unreadable")
+        wanted: list[tuple[bytes | None, str | None, str | None]] = [(encoded, None, None) for encoded in given] or [
+            (None, uri, version) for uri, version in zip(uris, versions or [None] * len(uris), strict=True)
+        ]
+        if len(wanted) > self.settings.max_references:
+            detail = f"{len(wanted)} references; `read.max_references` is {self.settings.max_references}"
+            raise ImageError("too_many_references", detail)
+        fetched: list[bytes] = []
+        for one in wanted:
+            fetched.append(self._reference(*one, left=self.settings.max_reference_bytes - sum(map(len, fetched))))
+        return fetched
+
+    def _reference(self, given: bytes | None, uri: str | None, version: str | None, left: int) -> bytes:
+        """One reference of at most `left` bytes, which are never more than those held in memory."""
+        try:
+            encoded = self._fetch(given, uri, version, "reference_missing", left)
+        except ImageError as error:
+            if error.reason != "too_many_bytes" or left >= self.settings.max_bytes:
+                raise
+            most = self.settings.max_reference_bytes
+            detail = f"the references are larger than `read.max_reference_bytes`, {most}, together: {error.detail}"
+            raise ImageError("too_many_references", detail) from error
+        self._decode_beside(encoded, "reference_unreadable")
         return encoded
 
     def _scene(self, row: Row) -> Update:

@@ -1,3 +1,4 @@
+import contextlib
 import io
 import struct
 import subprocess
@@ -84,6 +85,23 @@ def test_file_that_ends_too_early_is_truncated(format, share):
 
     assert reason == "truncated_image"
     assert f"the {format} file of {len(cut)} bytes ends too early or is damaged" in detail
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "1", "RGBA", "CMYK"])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_garbled_file_is_a_picture_or_a_reason(format, mode):
+    rng = np.random.default_rng(1)
+    try:
+        encoded = saved(Image.fromarray(RNG.integers(0, 256, (20, 30, 3)).astype(np.uint8)).convert(mode), format)
+    except (OSError, ValueError):
+        pytest.skip(f"{format} holds no {mode}")
+    for _ in range(150):
+        garbled = bytearray(encoded)
+        for place in rng.integers(2, min(len(encoded), 500), rng.integers(1, 8)):
+            garbled[place] = rng.choice([0, 1, 255, rng.integers(256)])
+        with contextlib.suppress(ImageError):
+            decode(bytes(garbled), max_pixels=1_000_000, keep=False)
 
 
 def test_nothing_but_the_magic_is_truncated():

@@ -1,4 +1,5 @@
 import io
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 import jpeglib
@@ -9,7 +10,7 @@ from scipy import ndimage
 
 from pipelines.errors import ImageError
 from pipelines.pixels.images import decode, encode, provenance_xmp
-from pipelines.pixels.jpeg_blocks import changed_blocks, decoded_reach, why_not_kept, with_blocks_kept
+from pipelines.pixels.jpeg_blocks import LIBJPEG, changed_blocks, decoded_reach, why_not_kept, with_blocks_kept
 from pipelines.pixels.proof import prove
 
 HEIGHT, WIDTH = 101, 150  # neither is a multiple of a block
@@ -33,6 +34,7 @@ def written(tmp_path, space="JCS_YCbCr", factors=None, flags=()):
     file = jpeglib.from_spatial(
         np.dstack([SMOOTH, SMOOTH[..., 0]]) if ink else SMOOTH, jpeglib.JCS_CMYK if ink else None
     )
+    jpeglib.version.set(LIBJPEG)  # its first choice does not write arithmetic codes
     file.jpeg_color_space = jpeglib.Colorspace[space]
     file.samp_factor = factors
     file.write_spatial(str(tmp_path / "made.jpeg"), qt=88, flags=list(flags))
@@ -216,3 +218,62 @@ def test_threads_do_not_disturb_each_other():
 def test_sizes_that_differ_are_an_error():
     with pytest.raises(ValueError, match=r"shape \(101, 150\) for a JPEG that is stored with 75 x 50 pixels"):
         with_blocks_kept(a_jpeg(SMOOTH[:50, :75]), SMOOTH, ALLOW)
+
+
+def garbled(encoded, seed):
+    """The file cut short, or with some bytes that are others."""
+    rng = np.random.default_rng(seed)
+    if seed % 3 == 0:
+        return encoded[: rng.integers(len(encoded) // 3, len(encoded))]
+    changed = bytearray(encoded)
+    for place in rng.integers(len(encoded) // 3, len(encoded), seed % 7 + 1):
+        changed[place] = rng.integers(256)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("kind", ["baseline", "progressive", "grey", "arithmetic"])
+def test_a_damaged_jpeg_that_still_decodes_is_kept_or_told_and_leaves_nothing_behind(tmp_path, monkeypatch, kind):
+    source = {
+        "baseline": lambda: a_jpeg(subsampling=2),
+        "progressive": lambda: a_jpeg(progressive=True),
+        "grey": lambda: a_jpeg(mode="L"),
+        "arithmetic": lambda: written(tmp_path, flags=["ARITH_CODE"]),
+    }[kind]()
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))  # no argument tells jpeglib where to write
+    kept = 0
+    for seed in range(60):
+        try:
+            encoded = garbled(source, seed)
+            finished = finished_over(encoded)
+        except ImageError:
+            continue
+        if why_not_kept(encoded) is None:
+            delivered = with_blocks_kept(encoded, finished, ALLOW)
+            assert changed_blocks(encoded, delivered, ALLOW) == 0
+            kept += 1
+
+    assert kept
+    assert list(scratch.iterdir()) == []
+
+
+def test_jpeglib_that_fails_leaves_no_file_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    twelve_bits = a_jpeg().replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c")
+
+    for unreadable in (twelve_bits, a_jpeg()[:400]):
+        with pytest.raises(OSError, match="failed"):
+            changed_blocks(a_jpeg(), unreadable, ALLOW)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_coefficients_that_no_encoder_writes_are_told(tmp_path):
+    jpeglib.version.set(LIBJPEG)
+    (tmp_path / "a.jpeg").write_bytes(a_jpeg())
+    file = jpeglib.read_dct(str(tmp_path / "a.jpeg"))
+    file.Y[2, 3, 0, 1] = 1024
+    file.write_dct(str(tmp_path / "b.jpeg"), flags=["ARITH_CODE"])  # which hold more than Huffman's do
+
+    assert why_not_kept((tmp_path / "b.jpeg").read_bytes()).startswith("the JPEG is damaged: it has coefficients")

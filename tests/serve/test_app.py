@@ -189,13 +189,13 @@ def test_a_column_never_names_a_place_to_fetch_from(tmp_path: Path) -> None:
 
 def test_a_request_cannot_raise_the_limits_of_the_server(tmp_path: Path) -> None:
     recipe = a_recipe(tmp_path, read={"max_pixels": 1000})
-    greedy = a_recipe(tmp_path, read={"max_pixels": 10**12, "max_bytes": 100})
+    greedy = a_recipe(tmp_path, read={"max_pixels": 10**12, "max_bytes": 100, "max_references": 10**6})
     rendering = Rendering()
 
     response = post(a_client(tmp_path, rendering, recipes=[recipe]), **FORM, recipe=dump(greedy))
 
     ((_, asked),) = rendering.asked
-    assert (asked.read.max_pixels, asked.read.max_bytes) == (1000, 100)
+    assert (asked.read.max_pixels, asked.read.max_bytes, asked.read.max_references) == (1000, 100, 32)
     assert error_of(response)[:2] == (422, "too_many_bytes")
 
 
@@ -233,7 +233,7 @@ def test_a_mask_of_another_size_is_told_with_both_sizes(tmp_path: Path) -> None:
         ({"recipe": "restyle"}, 422, "unknown_recipe", "'restyle'"),
         ({"recipe": "../../etc/passwd"}, 422, "unknown_recipe", "passwd"),
         ({"recipe": "name: [x"}, 422, "bad_recipe", "not YAML"),
-        ({"recipe": "[" * 10_000}, 422, "bad_recipe", "not YAML"),
+        ({"recipe": "[" * 10_000}, 422, "bad_recipe", "brackets within each other"),
         ({"recipe": "a: &a [1]\nb: [*a, *a]"}, 422, "bad_recipe", "aliases"),
         ({"recipe": "# " + "x" * 30_000 + "\na: b"}, 422, "bad_recipe", "characters"),
         (

@@ -85,6 +85,29 @@ def test_every_reference_comes_along_and_a_bad_one_is_named():
     assert read_one(given_image_bytes=PICTURE, given_reference_bytes=[b"no"]).reason == "reference_unreadable"
 
 
+def test_a_rows_references_are_bounded_in_number_and_in_bytes_together(tmp_path):
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(PICTURE)
+    uris = [str(tmp_path / f"{number}.png") for number in range(3)]
+    enough = ReadSettings(max_references=3, max_reference_bytes=3 * len(PICTURE))
+    few, light = ReadSettings(max_references=2), ReadSettings(max_reference_bytes=3 * len(PICTURE) - 1)
+
+    for row in ({"reference_uris": uris}, {"given_reference_bytes": [PICTURE] * 3}):
+        assert read_one(enough, given_image_bytes=PICTURE, **row)["reference_bytes"] == [PICTURE] * 3
+        too_many, too_heavy = (read_one(settings, given_image_bytes=PICTURE, **row) for settings in (few, light))
+        assert (too_many.reason, too_heavy.reason) == ("too_many_references",) * 2
+        assert too_many.detail == "3 references; `read.max_references` is 2"
+        assert f"`read.max_reference_bytes`, {3 * len(PICTURE) - 1}, together" in too_heavy.detail
+
+
+def test_reference_that_is_too_large_by_itself_is_told_as_such():
+    answer = read_one(
+        ReadSettings(max_bytes=len(PICTURE)), given_image_bytes=PICTURE, given_reference_bytes=[PICTURE + b"."]
+    )
+
+    assert answer.reason == "too_many_bytes"
+
+
 def test_row_that_starts_at_judge_brings_its_stored_crops(tmp_path):
     crop = a_picture(2, (64, 64))
     (tmp_path / "crop.png").write_bytes(encode(crop, "png"))
