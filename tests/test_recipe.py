@@ -216,3 +216,15 @@ def test_the_schema_for_editors_offers_in_a_step_what_a_step_can_have():
     assert step["required"] == []
     assert step["additionalProperties"] is False
     assert schema["required"] == ["name", "models"]
+
+
+def test_branch_or_tag_of_a_checkpoint_is_refused_in_plain_words():
+    given = {"name": "r", "models": "embedded", "prompts": {"paint": "a cup"}, "score": {"checkpoint": "org/clip@main"}}
+
+    with pytest.raises(ConfigError) as caught:
+        recipes.parse(given)
+
+    assert str(caught.value) == (
+        "`score.checkpoint`: `revision` is 'main', which may be the name of a branch and can move under a run; "
+        "give the 40-digit hash of one of 'org/clip''s commits"
+    )

@@ -70,8 +70,9 @@ def load_network(path: Path, side_px: int = SIDE_PX, read_weights: bool = True) 
         InfrastructureError: the config or the text encoder's folder is missing, its tokenizer is another model's, or
             the weights are.
     """
-    with torch.device("cpu" if read_weights else "meta"):
-        model, tokenizer = build(path)
+    model, tokenizer = build(path)
+    if not read_weights:
+        model.to("meta")  # only now: while it builds, the package asks tensors for their values
     _put_weights(model, path, read_weights)
     model = made_ready(model, read_weights)
     see_samples_one_by_one(model, len(model.transformer.encoder.fusion_layers))

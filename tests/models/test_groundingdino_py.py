@@ -1,4 +1,6 @@
+import hashlib
 import importlib.resources
+import shutil
 
 import numpy as np
 import pytest
@@ -9,10 +11,11 @@ from groundingdino.util.misc import clean_state_dict
 from PIL import Image
 
 from pipelines.errors import ConfigError, InfrastructureError
-from pipelines.models import groundingdino_py
+from pipelines.models import groundingdino_py, loading
 from pipelines.models.grounding_dino import GroundingDino
 from pipelines.models.groundingdino_config import config_beside, read_config, text_encoder_beside
-from pipelines.settings import DetectSettings
+from pipelines.models.kinds import kind_of
+from pipelines.settings import Checkpoint, DetectSettings
 from tests.models.tiny import bert_tokenizer, noise, write_text_encoder
 
 SMALLER = {
@@ -130,3 +133,22 @@ def test_missing_neighbours_are_named_with_what_to_do(tmp_path):
         config_beside(tmp_path / "model.pth")
     with pytest.raises(InfrastructureError, match="run `hf download bert-base-uncased"):
         text_encoder_beside(tmp_path / "model.pth", {"text_encoder_type": "bert-base-uncased"})
+
+
+def test_checkpoint_is_looked_at_without_its_weights(checkpoint):
+    sha256 = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+
+    path = loading.inspect("detector", Checkpoint(uri=str(checkpoint), sha256=sha256))
+
+    assert path == checkpoint
+    assert kind_of(checkpoint) == "Grounding DINO"
+
+
+def test_text_encoder_without_its_tokenizer_is_refused(checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint.parent, tmp_path / "official")
+    for file in (folder / "tiny-bert").glob("token*"):
+        file.unlink()
+
+    for read_weights in (True, False):
+        with pytest.raises(InfrastructureError, match=r"the tokenizer in .* numbers [0-9]+ tokens and its model 1200"):
+            groundingdino_py.load_network(folder / checkpoint.name, read_weights=read_weights)
