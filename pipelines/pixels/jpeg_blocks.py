@@ -191,7 +191,7 @@ def _alone_in_a_folder() -> Iterator[Path]:
 
 
 def _read(encoded: bytes) -> _Jpeg:
-    import jpeglib  # type: ignore[import-untyped]  # not built for every platform; `why_not_kept` says so
+    import jpeglib  # not built for every platform; `why_not_kept` says so
 
     with _alone_in_a_folder() as folder:
         path = folder / "source.jpeg"
