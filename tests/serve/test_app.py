@@ -279,14 +279,24 @@ def test_no_recipe_of_a_client_makes_the_server_read_a_path_or_lifts_its_limits(
         "read": {"max_bytes": 10**12},
     }
     columns = {"category": "cup", "colour": "red"} | dict.fromkeys(("photo", "matte", "look"), str(tmp_path / "secret"))
-    for sections in (greedy, {"steps": [{}, greedy]}, greedy | {"steps": [greedy, greedy]}):
-        asked = Asked(PNG, recipe=dump(a_recipe(tmp_path, **sections)), columns=columns)
+    for steps in ({}, {"steps": [{}, {}]}):
+        asked = Asked(PNG, recipe=dump(a_recipe(tmp_path, **greedy, **steps)), columns=columns)
 
         row, recipe = to_row(asked, Served((ready,), ()))
 
         assert not any(row[name] for name in row if name.endswith(("_uri", "_uris")))
         assert recipe.read.max_bytes == 1000
         assert recipe.catalogue.allow == ()
+
+
+@pytest.mark.parametrize("section", ["catalogue: {mask: matte}", "read: {max_bytes: 1000000000000}"])
+def test_no_step_of_a_clients_recipe_has_what_belongs_to_the_recipe(tmp_path: Path, section: str) -> None:
+    recipe = f"{dump(a_recipe(tmp_path))}steps:\n- {{}}\n- {section}\n"
+
+    status, code, message = error_of(post(a_client(tmp_path), recipe=recipe, columns='{"matte": "/etc/passwd"}'))
+
+    assert (status, code) == (422, "bad_recipe")
+    assert "is not a step's" in message
 
 
 def test_a_network_is_served_to_whichever_node_asks_for_it(tmp_path: Path) -> None:
