@@ -59,7 +59,9 @@ class Shop:
     def night(self, **asked: Any) -> Night:
         """Tonight, with the table as it is now."""
         uri = self.shelf / "products.parquet"
-        pq.write_table(pa.table(self.products), uri)
+        sink = pa.BufferOutputStream()
+        pq.write_table(pa.table(self.products), sink)
+        storage.write(str(uri), sink.getvalue().to_pybytes())  # at once: another process may be reading it
         given = {"catalogue_uri": str(uri), "output_uri": self.out, "recipe": self.recipe(), "max_failed": 1.0, **asked}
         return Night(**given)
 

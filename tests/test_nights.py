@@ -1,6 +1,7 @@
 """Stories of two and more nights: real plans, leases and manifests, with fakes in the place of models and of Ray."""
 
 import json
+import multiprocessing
 import os
 import shutil
 from dataclasses import replace
@@ -574,3 +575,32 @@ def test_run_json_tells_what_each_node_takes(shop):
     }
     assert facts["node_seconds"]["paint"] == pytest.approx(3 * facts["node_s"]["paint"])
     assert plan.KEEP in facts["counts"]
+
+
+def one_of_several(shop, barrier, answers):
+    """A process that renders tonight, at the same moment as others do."""
+    barrier.wait()
+    try:
+        outcome = shop.night_over()
+        answers.put((outcome.run_id, outcome.exit_code, outcome.counts["planned"]))
+    except ConfigError as error:
+        answers.put((None, 2, str(error)))
+
+
+def test_processes_that_start_one_night_at_once_render_it_once(tmp_path):
+    shop, several = a_shop(tmp_path, 8), 3
+    shop.night()  # the table is there before they look at it
+    context = multiprocessing.get_context("spawn")
+    barrier, answers = context.Barrier(several), context.Queue()
+    processes = [context.Process(target=one_of_several, args=(shop, barrier, answers)) for _ in range(several)]
+    for process in processes:
+        process.start()
+    told = [answers.get(timeout=120) for _ in processes]
+    for process in processes:
+        process.join(timeout=30)
+
+    runs = [run_id for run_id, _, _ in told if run_id]
+    assert runs == [1]
+    assert all(code == 0 or "one run at a time" in words for _, code, words in told)
+    assert manifest.newest(shop.out).facts["counts"]["rendered"] == 8
+    assert shop.night_over().run_id is None
