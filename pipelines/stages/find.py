@@ -115,7 +115,7 @@ class Find:
             "mask_scores": ious[best].tolist(),
         }
         min_score = self.settings.min_text_score if by_words else self.settings.min_reference_score
-        if not len(best) or scores[best[0]] < min_score:
+        if not len(best) or not scores[best[0]] >= min_score:  # a NaN is below every threshold
             update["reason"] = "nothing_found"
         return update
 

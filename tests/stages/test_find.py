@@ -150,6 +150,21 @@ def test_candidate_below_the_least_score_is_rejected_and_kept_for_the_eye():
     assert max(update["box_scores"]) < 0.9
 
 
+class NoNumbers(Colours):
+    """An encoder that gives no numbers."""
+
+    def embed_images(self, images):
+        return np.full((len(images), 3), np.nan)
+
+
+def test_likeness_that_is_no_number_finds_nothing():
+    settings = FindSettings(checkpoint="w", encoder="w", min_text_score=0.0)
+
+    (rejected,) = Find(settings, Squares(), NoNumbers())([a_row()])
+
+    assert rejected["reason"] == "nothing_found"
+
+
 def test_negative_takes_away_from_what_looks_like_it():
     teal = a_picture()
     teal[30:50, 4:24] = (0, 200, 150)
