@@ -182,3 +182,21 @@ def test_importing_pipelines_loads_neither_torch_nor_ray():
     code = "import sys, pipelines, pipelines.run, pipelines.report; sys.exit(bool({'torch', 'ray'} & set(sys.modules)))"
 
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("sections", "starts"),
+    [
+        ({}, ("detect", "mask", "score", "judge")),
+        ({"score": {"segmenter": "W"}}, ("detect", "mask", "judge")),  # it reads region_rgb, which nobody stores
+        ({"paint": {"task": "background"}, "score": {"segmenter": "W"}}, ("detect", "mask")),
+        ({"paint": {"task": "restyle"}}, ("mask", "score", "judge")),
+        ({"find": {"by": "clip"}}, ("find", "mask", "score", "judge")),
+    ],
+)
+def test_starts_are_the_nodes_behind_which_all_that_is_read_is_stored_or_fetched(tmp_path, sections, starts):
+    a_recipe(tmp_path)
+    weights = str(tmp_path / "weights.safetensors")
+    named = {name: {k: weights if v == "W" else v for k, v in section.items()} for name, section in sections.items()}
+
+    assert build(a_recipe(tmp_path, **named)).starts == starts
