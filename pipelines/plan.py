@@ -261,11 +261,12 @@ def _expected_s(
 
 @dataclass(frozen=True, eq=False)
 class _Earlier:
-    """What a run made of items: its rows as it left them, and of how many steps its recipe was."""
+    """What a run made of items: its rows as it left them, of how many steps its recipe was, and if it was published."""
 
     run_id: int
     table: pa.Table
     steps: int
+    is_published: bool
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -287,7 +288,8 @@ class _Earlier:
 
 
 def _of_published(published: Published) -> _Earlier:
-    return _Earlier(published.run_id, pa.concat_tables(list(manifest.read(published, "items"))), _steps(published))
+    table = pa.concat_tables(list(manifest.read(published, "items")))
+    return _Earlier(published.run_id, table, _steps(published), is_published=True)
 
 
 def _of_parts(output_uri: str, run_id: int) -> _Earlier:
@@ -295,7 +297,7 @@ def _of_parts(output_uri: str, run_id: int) -> _Earlier:
     parts = list(manifest.read_parts(manifest.run_uri(output_uri, run_id)))
     table = pa.concat_tables(parts, promote_options="permissive") if parts else pa.table({})
     steps = max(map(step_of, table.column_names), default=1)
-    return _Earlier(run_id, table, steps)
+    return _Earlier(run_id, table, steps, is_published=False)
 
 
 def _steps(published: Published) -> int:
@@ -336,7 +338,8 @@ def _against(graph: Graph, row: dict[str, Any], one: _Earlier, limits_changed: b
     stopped = outcome["node"] if outcome["status"] in (FAILED, REJECTED) and outcome["node"] != "read" else None
     changed = first_change(dict(outcome["node_keys"] or ()), row["node_keys"], stopped)
     if outcome["status"] == FAILED:
-        if changed is None and _stays_failed(outcome, limits_changed):
+        # Under which limits a run that was never published read, nobody has written down.
+        if changed is None and _stays_failed(outcome, limits_changed or not one.is_published):
             return _kept(row, one)
         # What stands in a failed row beside its reason may be another night's: nothing of it is gone on with.
         attempts = outcome["attempts"] + 1 if changed is None else 0
@@ -387,9 +390,9 @@ def _chosen(
     graph: Graph, items: Sequence[_Item], published: _Earlier | None, limit: int | None
 ) -> list[dict[str, Any]]:
     """The rows to render, those that were pending before first, then those to keep and those left for another night."""
-    waited = {
-        key for key, place in published.places.items() if published.outcomes[place]["status"] == PENDING
-    } if published else set()  # fmt: skip
+    waited: set[str] = set()
+    if published:
+        waited = {key for key, place in published.places.items() if published.outcomes[place]["status"] == PENDING}
     to_render = [item.row for item in items if item.row["plan"] == RENDER]
     to_render.sort(key=lambda row: row["item_key"] not in waited)
     kept = [item.row for item in items if item.row["plan"] == KEEP]

@@ -118,6 +118,14 @@ def test_row_that_is_missing_from_the_parts_publishes_nothing_and_the_next_try_d
     assert shop.night_over().counts["ok"] == 3
 
 
+def test_limit_that_is_raised_after_a_broken_run_is_tried(shop):
+    shop.sections = {"read": {"max_pixels": 10}}
+    shop.broken_off()
+    shop.sections = {}
+
+    assert len(starts(shop.plan())) == 3
+
+
 # --- trials, rivals, leases
 
 
