@@ -225,7 +225,7 @@ def test_parts_that_ray_writes_carry_page_checksums(first_night):
 
 def test_run_whose_lease_lapsed_publishes_nothing(tmp_path):
     table = tmp_path / "products.csv"
-    table.write_text("sku,image,category,colour\nk0,0.png,mug,\n")  # no colour: nothing to render
+    table.write_text("sku,image,category,colour,price\nk0,0.png,mug,,1\n")  # no colour: nothing to render
     night = Night(str(table), str(tmp_path / "out"), recipe.parse(GIVEN), allow_embedded=True)
     made = run.make_plan(night)
 
@@ -243,7 +243,7 @@ def test_foreign_catalogue_needs_allow_embedded(tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()
     (folder / "a.png").write_bytes(encode(np.full((64, 64, 3), 200, np.uint8), "png"))
-    plain = recipe.parse({**GIVEN, "prompts": {"find": "mug", "paint": "a red mug"}})
+    plain = recipe.parse({**GIVEN, "prompts": {"find": "mug", "paint": "a red mug"}, "catalogue": {}})
     night = Night(str(folder), str(tmp_path / "out"), plain)
 
     with pytest.raises(ConfigError, match="--allow-embedded"):
