@@ -175,7 +175,7 @@ def render(
     ] = 10,
     allow_vanished: Annotated[
         float,
-        typer.Option(min=0, max=1, help="More items gone from the catalogue than this share: no run, exit code 1."),
+        typer.Option(min=0, max=1, help="More items gone than this share, and than one: no run, exit code 1."),
     ] = 0.05,
 ) -> None:
     """Render a catalogue: plan, run on Ray, verify, publish."""

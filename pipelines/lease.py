@@ -138,7 +138,12 @@ def wait_for_the_dead(run_uri: str, look_every_s: float = 2.0) -> bool:
                 "an output: wait for it to end, or stop it"
             )
         if not told:
-            logger.info("%s held the lease of %s; waiting %.0f s for it to lapse", holder.owner, run_uri, left_s)
+            logger.info(
+                "%s held the lease of %s; waiting up to %.0f s to see whether it is alive",
+                holder.owner,
+                run_uri,
+                left_s,
+            )
             told = True
         time.sleep(min(left_s, look_every_s))
         holder = _holder(run_uri)

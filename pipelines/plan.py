@@ -68,12 +68,15 @@ class Forecast:
     def sentences(self) -> tuple[str, ...]:
         """The same for people."""
         size = "unknown, since no listing shows the pictures"
-        time = "unknown, since the newest run tells of no node that has to run"
+        time = "unknown: no run has told yet what the nodes take"
         if self.bytes_to_read is not None:
             unlisted = f"; files that no listing shows, not counted: {self.not_listed:,}" if self.not_listed else ""
             size = f"{self.bytes_to_read / 1e6:,.1f} MB{unlisted}"
         if self.expected_s is not None:
-            time = f"about {timedelta(seconds=round(self.expected_s))} (h:mm:ss), each node as in the newest run"
+            took = timedelta(seconds=round(self.expected_s))
+            time = (
+                f"about {took} (h:mm:ss), each node as in the newest run; starting Ray and loading models come on top"
+            )
         return (
             f"to read: {size}",
             f"time: {time}",
@@ -444,6 +447,11 @@ def _there(uris: set[str], output_uri: str) -> set[str]:
     return {file.uri for folder in folders for file in storage.list_files(folder, missing_ok=True)}
 
 
+def named(keys: Sequence[str]) -> str:
+    """The first three of some keys, for a sentence."""
+    return ", ".join(keys[:3]) + (" ..." if len(keys) > 3 else "")
+
+
 def _notes(runs: Runs, adopted: Mapping[int, int], vanished: Sequence[str]) -> list[str]:
     notes = [
         f"{adopted[number]:,} items were finished by run {number}, which was never published; they are taken over"
@@ -451,6 +459,6 @@ def _notes(runs: Runs, adopted: Mapping[int, int], vanished: Sequence[str]) -> l
         if number in adopted
     ]
     if vanished and runs.newest:
-        named = ", ".join(vanished[:3]) + (" ..." if len(vanished) > 3 else "")
-        notes.append(f"{len(vanished):,} items of run {runs.newest.run_id} are no longer in the catalogue: {named}")
+        items = "1 item" if len(vanished) == 1 else f"{len(vanished):,} items"
+        notes.append(f"no longer in the catalogue: {items} of run {runs.newest.run_id} ({named(vanished)})")
     return notes

@@ -102,6 +102,8 @@ def preview(night: Night) -> tuple[Plan, Forecast]:
     products = catalogue.products(night.catalogue_uri, night.recipe)
     made = _plan(night, products)
     node_s = made.runs.newest.facts.get("node_s", {}) if made.runs.newest else {}
+    question = _vanished_question(night, made)
+    made = replace(made, notes=(*made.notes, *([f"render will refuse this: {question}"] if question else [])))
     return made, plan.forecast(made, _graph(night), products.listed, node_s, night.placement)
 
 
@@ -162,9 +164,14 @@ def render(night: Night, connect: Callable[[], object] | None = None, execute: E
         if any(lease.wait_for_the_dead(uri) for uri in unfinished):
             continue  # by now there is more to take over, or nothing left to do
         if not len(made.rows(RENDER)) and not _anything_else_changed(made):
-            notes = ("nothing to do: the newest run is this catalogue already",)
-            return Outcome(_exit_code(night, made.counts(), _failed(made)), None, "", made.counts(), notes)
-        _question_vanished(night, made)
+            counts, failed = made.counts(), _failed(made)
+            notes = (
+                "nothing to do: the newest run is this catalogue already",
+                *_too_many_failed(night, counts, failed),
+            )
+            return Outcome(_exit_code(night, counts, failed), None, "", counts, notes)
+        if question := _vanished_question(night, made):
+            raise TooManyVanished(question)
         try:
             with _owned(made) as (made, held):
                 return _do(night, made, held, started, execute or partial(_on_ray, connect=connect))
@@ -180,7 +187,8 @@ def _do(night: Night, made: Plan, held: Lease, started: float, execute: Execute)
     rendered = time.time()
     facts = publish(night, made, {"plan": planned - started, "run": rendered - planned}, held)
     counts = facts["counts"]
-    return Outcome(_exit_code(night, counts, counts[FAILED]), made.run_id, made.run_uri, counts, made.notes)
+    notes = (*made.notes, *_too_many_failed(night, counts, counts[FAILED]))
+    return Outcome(_exit_code(night, counts, counts[FAILED]), made.run_id, made.run_uri, counts, notes)
 
 
 @contextmanager
@@ -205,21 +213,33 @@ def _exit_code(night: Night, counts: dict[str, int], failed: int) -> int:
     return 1 if failed > night.max_failed * counts["planned"] else 3 if counts[PENDING] else 0
 
 
+def _too_many_failed(night: Night, counts: dict[str, int], failed: int) -> tuple[str, ...]:
+    if failed <= night.max_failed * counts["planned"]:
+        return ()
+    return (
+        f"exit code 1: {failed:,} of {counts['planned']:,} items stand as failed, more than `--max-failed` "
+        f"{night.max_failed:g}; `packshot report {night.output_uri}` shows which, why, and what to do",
+    )
+
+
 def _failed(made: Plan) -> int:
     return int(made.table["status"].to_pylist().count(FAILED))
 
 
-def _question_vanished(night: Night, made: Plan) -> None:
+def _vanished_question(night: Night, made: Plan) -> str | None:
+    """What a person is asked before so many items leave; None if they may go without a question."""
     if not made.vanished or made.runs.newest is None:
-        return
+        return None
     before = made.runs.newest.facts["counts"]["planned"]
-    if len(made.vanished) > math.ceil(night.allow_vanished * before):
-        raise TooManyVanished(
-            f"{len(made.vanished):,} of the {before:,} items of run {made.runs.newest.run_id} are not in "
-            f"{night.catalogue_uri} ({', '.join(made.vanished[:3])} ...), more than `--allow-vanished` "
-            f"{night.allow_vanished:g} lets go without asking. Nothing is published. Is it a whole export of the same "
-            "catalogue? If they are to leave, say `--allow-vanished 1`"
-        )
+    allowed = math.ceil(night.allow_vanished * before)
+    if len(made.vanished) <= allowed:
+        return None
+    return (
+        f"{len(made.vanished):,} of the {before:,} items of run {made.runs.newest.run_id} are not in "
+        f"{night.catalogue_uri} ({plan.named(made.vanished)}); `--allow-vanished` {night.allow_vanished:g} lets "
+        f"{allowed:,} go without asking, so nothing is rendered or published. Is it a whole export of the same "
+        "catalogue? If they are to leave, say `--allow-vanished 1`"
+    )
 
 
 def _graph(night: Night) -> Graph:

@@ -502,7 +502,9 @@ def test_reason_word_of_another_version_is_tried_again(shop):
 def test_exit_code_of_nothing_to_do_is_that_of_what_is_published(shop):
     (shop.shelf / "a.png").write_bytes(b"no picture")
 
-    assert [shop.night_over(max_failed=0.02).exit_code for _ in range(2)] == [1, 1]
+    outcomes = [shop.night_over(max_failed=0.02) for _ in range(2)]
+    assert [outcome.exit_code for outcome in outcomes] == [1, 1]
+    assert all("1 of 3 items stand as failed, more than `--max-failed` 0.02" in one.notes[-1] for one in outcomes)
     assert shop.night_over(max_failed=0.5).exit_code == 0
 
 
@@ -512,11 +514,12 @@ def test_cut_short_export_is_a_question_and_not_a_night(tmp_path):
     whole = shop.products
     shop.products = {name: values[:1] for name, values in whole.items()}
 
-    with pytest.raises(TooManyVanished, match=r"19 of the 20 items of run 1 .*`--allow-vanished`"):
+    with pytest.raises(TooManyVanished, match=r"19 of the 20 items of run 1 .*`--allow-vanished` 0.05 lets 1 go"):
         shop.night_over()
+    assert "render will refuse this: 19 of the 20" in run.preview(shop.night())[0].notes[-1]
     assert manifest.newest(shop.out).run_id == 1
     shop.products = {name: values[:19] for name, values in whole.items()}
-    assert "1 items of run 1 are no longer in the catalogue: t" in shop.plan().notes
+    assert "no longer in the catalogue: 1 item of run 1 (t)" in shop.plan().notes
     assert shop.night_over().counts["vanished"] == 1
     shop.products = {name: values[:1] for name, values in whole.items()}
     assert shop.night_over(allow_vanished=1.0).counts["planned"] == 1

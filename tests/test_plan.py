@@ -211,7 +211,7 @@ def test_forecast_says_what_no_listing_shows_and_what_nobody_can_know(shop):
     assert (none.bytes_to_read, none.expected_s) == (None, None)
     assert none.sentences()[:2] == (
         "to read: unknown, since no listing shows the pictures",
-        "time: unknown, since the newest run tells of no node that has to run",
+        "time: unknown: no run has told yet what the nodes take",
     )
 
 

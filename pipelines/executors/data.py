@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -187,7 +188,10 @@ def _settings() -> Iterator[None]:
     level = logging.getLogger("ray.data").level
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            # A small night has fewer blocks than processes, and there is nothing that a user should do about it.
+            warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
+            yield
     finally:
         logging.getLogger("ray.data").setLevel(level)
         for name, value in before.items():
