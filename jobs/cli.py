@@ -441,7 +441,7 @@ def _ray() -> Any:
     if "RAY_ADDRESS" in os.environ:
         return ray.init(log_to_driver=False)
     os.environ.setdefault("RAY_worker_niceness", "0")  # by default workers give way to everything else here
-    cpus = max(4, os.cpu_count() or 4)  # fewer hang when a run is taken up again
+    cpus = max(4, os.cpu_count() or 4)  # what the local placement takes, Ray's own reads and writes among it
     return ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
 
 

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 ITEMS = 24
 RECIPE = "replace"
-LOGICAL_CPUS = 4  # fewer hang when a run is taken up again
+LOGICAL_CPUS = 4  # what the local placement takes, Ray's own reads and writes among it
 OBJECT_STORE_BYTES = 300 * 1024 * 1024
 START_S = 60.0
 

@@ -297,8 +297,8 @@ def publish(night: Night, made: Plan, seconds: dict[str, float], held: Lease) ->
     held.check()
     if storage.exists(storage.join(made.run_uri, "run.json")):
         raise InfrastructureError(f"run {made.run_id} is published already; it is not written over")
-    _verify(made)
-    graph = _graph(night)
+    failed, graph = _verify(made), _graph(night)
+    last = plan.results_of(made.runs.newest, failed, graph) if made.runs.newest and failed else {}
     recipe = night.recipe.model_dump(mode="json")
     checkpoints = [
         {"node": node, "uri": checkpoint.uri, "revision": checkpoint.revision, "sha256": weights_hash(checkpoint)}
@@ -308,7 +308,7 @@ def publish(night: Night, made: Plan, seconds: dict[str, float], held: Lease) ->
     duplicates = Counter[str]()
     rendered_s: defaultdict[str, list[float]] = defaultdict(list)
     for number, table in enumerate(_files(made, graph.manifest_schema(), duplicates, rendered_s)):
-        table = _with_last_pictures(table, made, graph)
+        table = _with_pictures(table, last)
         images = manifest.images_table(table, recipe, checkpoints)
         held.check()
         files += [
@@ -361,36 +361,38 @@ def publish(night: Night, made: Plan, seconds: dict[str, float], held: Lease) ->
     return facts
 
 
-def _verify(made: Plan) -> None:
+def _verify(made: Plan) -> set[str]:
+    """Compare the parts with the plan, and answer the keys of all rows that stand as failed."""
     wanted = set(made.rows(RENDER)["item_key"].to_pylist())
-    came = {key for table in manifest.read_parts(made.run_uri, ["item_key"]) for key in table["item_key"].to_pylist()}
-    if wanted != came:
+    statuses: dict[str, str] = {}
+    for table in manifest.read_parts(made.run_uri, ["item_key", "status"]):
+        statuses |= dict(zip(table["item_key"].to_pylist(), table["status"].to_pylist(), strict=True))
+    if wanted != statuses.keys():
+        missing, unplanned = wanted - statuses.keys(), statuses.keys() - wanted
         raise InfrastructureError(
-            f"{len(wanted - came)} of {len(wanted)} rows are missing from {made.run_uri}/parts, {len(came - wanted)} "
+            f"{len(missing)} of {len(wanted)} rows are missing from {made.run_uri}/parts, {len(unplanned)} "
             "are there that were not planned; nothing is published; the same command renders what is missing and takes "
             "over the rest"
         )
+    kept = made.rows(KEEP)
+    statuses |= dict(zip(kept["item_key"].to_pylist(), kept["status"].to_pylist(), strict=True))
+    return {key for key, status in statuses.items() if status == FAILED}
 
 
-def _with_last_pictures(table: pa.Table, made: Plan, graph: Graph) -> pa.Table:
+def _with_pictures(table: pa.Table, last: dict[str, dict[str, Any]]) -> pa.Table:
     """Failed rows without a picture get what the newest published run shows of their items.
 
     One hiccup must not take a product's pictures off the shop; why it failed stands in the row.
     """
-    if made.runs.newest is None:
-        return table
+    told = zip(table["item_key"].to_pylist(), table["status"].to_pylist(), table["image_uris"].to_pylist(), strict=True)
     bare = [
         place
-        for place, (status, uris) in enumerate(
-            zip(table["status"].to_pylist(), table["image_uris"].to_pylist(), strict=True)
-        )
-        if status == FAILED and not any(uris or ())
+        for place, (key, status, uris) in enumerate(told)
+        if status == FAILED and key in last and not any(uris or ())
     ]
     if not bare:
         return table
-    keys = table["item_key"].take(pa.array(bare)).to_pylist()
-    results = plan.results_of(made.runs.newest, keys, graph)
-    rows = [{**row, **results.get(row["item_key"], {})} for row in table.take(pa.array(bare)).to_pylist()]
+    rows = [{**row, **last[row["item_key"]]} for row in table.take(pa.array(bare)).to_pylist()]
     others = sorted(set(range(len(table))) - set(bare))
     return pa.concat_tables([table.take(pa.array(others, pa.int64())), to_table(rows, table.schema)])
 

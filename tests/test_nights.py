@@ -174,19 +174,22 @@ def test_digest_knows_neither_limit_nor_recipe_name_but_words_nodes_and_catalogu
 
 
 def test_rival_with_other_work_takes_the_next_number_and_both_are_published_whole(shop):
-    other = {"paint": {"steps": 7}}
+    first_night = shop.night()
+    shop.sections = {"paint": {"steps": 7}}
+    rival_night = shop.night()
+    late = run.make_plan(rival_night)  # planned before the first night put anything
+    first = run.render(first_night, execute=execute)
 
-    def and_a_rival_comes(night, made, held):
-        shop.sections = other
-        late = replace(made, digest="of other work")  # planned at the same moment, before anything lay there
-        with run._owned(late) as (owned, _):
-            assert owned.run_uri.endswith("00000002")
-        execute(night, made, held)
+    with run._owned(late) as (owned, held):
+        rival = run._do(rival_night, owned, held, 0.0, execute)
 
-    first = run.render(shop.night(), execute=and_a_rival_comes)
-
-    assert first.run_id == 1
-    assert len(list(manifest.read(manifest.open_run(shop.out, 1), "images"))) == 1
+    assert (first.run_id, rival.run_id) == (1, 2)
+    runs = {number: manifest.open_run(shop.out, number) for number in (1, 2)}
+    assert runs[2].facts["recipe"]["paint"]["steps"] == 7
+    (ours,), (theirs,) = (manifest.read(one, "items") for one in runs.values())  # each file at the hash that is named
+    pairs = zip(ours["node_keys"].to_pylist(), theirs["node_keys"].to_pylist(), strict=True)
+    assert all(dict(our)["paint"] != dict(their)["paint"] for our, their in pairs)
+    assert starts(run.make_plan(rival_night)) == {}
 
 
 def test_rival_with_the_same_work_waits_for_the_first_and_finds_nothing_left_to_do(shop):
