@@ -49,11 +49,11 @@ def main(items: int, folder: Path) -> None:
 
     from pipelines import catalogue
     from pipelines.executors import data
-    from pipelines.manifest import to_parquet
+    from pipelines.executors.placement import LOCAL
+    from pipelines.night.manifest import to_parquet
     from pipelines.pixels.images import encode
-    from pipelines.placement import LOCAL
     from pipelines.rows import to_table
-    from pipelines.stages.deliver import Store
+    from pipelines.storage import Store
     from tests.fakes import a_graph, a_picture, a_recipe
 
     folder.mkdir(parents=True)

@@ -23,12 +23,12 @@ from rich.console import Console
 from benchmarks.memory import peak_bytes
 from pipelines import catalogue
 from pipelines import recipe as recipes
-from pipelines.apply import apply
+from pipelines.executors.apply import apply
+from pipelines.executors.placement import LOCAL
 from pipelines.graph import build
 from pipelines.pixels.images import encode
-from pipelines.placement import LOCAL
-from pipelines.sample.scenes import scene
-from pipelines.stages.deliver import Store
+from pipelines.storage import Store
+from sample_world.drawing.scenes import scene
 
 ITEMS = 96
 FIRST_SEED = 3_000_000

@@ -26,8 +26,8 @@ from jobs import outside
 from pipelines.errors import ConfigError, NeedsAPerson, PackshotError
 
 if TYPE_CHECKING:
+    from pipelines.night.run import Night
     from pipelines.recipe import Recipe
-    from pipelines.run import Night
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -72,9 +72,9 @@ class Asked:
 
     def night(self, **tolerance: Any) -> Night:
         """The night that is asked for; `tolerance` is how far it may go wrong."""
-        from pipelines.placement import named
+        from pipelines.executors.placement import named
+        from pipelines.night.run import Night
         from pipelines.recipe import load
-        from pipelines.run import Night
 
         return Night(
             self.catalogue,
@@ -152,7 +152,7 @@ def main(
 @about_a_night
 def plan(asked: Asked) -> None:
     """Show what tonight's run would do; write nothing."""
-    from pipelines.run import preview
+    from pipelines.night.run import preview
 
     made, forecast = preview(asked.night())
     counts = made.counts()
@@ -179,7 +179,7 @@ def render(
     ] = 0.05,
 ) -> None:
     """Render a catalogue: plan, run on Ray, verify, publish."""
-    from pipelines.run import render as render_night
+    from pipelines.night.run import render as render_night
 
     outcome = render_night(
         asked.night(max_failed=max_failed, max_unexpected=max_unexpected, allow_vanished=allow_vanished), _ray
@@ -204,7 +204,7 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write the page that an operator reads in the morning."""
-    from pipelines import manifest
+    from pipelines.night import manifest
     from pipelines.report import summary, write_report
 
     published = manifest.newest(output) if run_id is None else manifest.open_run(output, run_id)
@@ -357,7 +357,7 @@ def train_embedded(
     minutes: Annotated[float | None, typer.Option(help="Time for each part; its own default if not given.")] = None,
 ) -> None:
     """Train the embedded models on rendered sample scenes, and put them into the package."""
-    from pipelines.training.embedded import DEFAULT_MINUTES, train
+    from sample_world.training.embedded import DEFAULT_MINUTES, train
 
     if part not in (*DEFAULT_MINUTES, "all"):
         raise ConfigError(f"there is no part {part!r} to train; known: {', '.join(DEFAULT_MINUTES)}, all")
@@ -383,8 +383,8 @@ def evaluate_embedded(
     as_json: AsJson = False,
 ) -> None:
     """Measure the embedded models on drawn scenes that no training has seen, beside the bars; 0 whatever they are."""
-    from pipelines.evaluation.bars import as_facts, as_table
-    from pipelines.evaluation.embedded import BARS, evaluate
+    from sample_world.evaluation.bars import as_facts, as_table
+    from sample_world.evaluation.embedded import BARS, evaluate
 
     measured = evaluate(folder, scenes, sheet)
     if as_json:
@@ -402,9 +402,9 @@ def evaluate_tasks(
     as_json: AsJson = False,
 ) -> None:
     """Measure what every ready recipe does on drawn scenes that no training has seen; 0 whatever the figures are."""
-    from pipelines.evaluation import paste_backs
-    from pipelines.evaluation.bars import as_facts, as_table
-    from pipelines.evaluation.tasks import BARS, evaluate
+    from sample_world.evaluation import paste_backs
+    from sample_world.evaluation.bars import as_facts, as_table
+    from sample_world.evaluation.tasks import BARS, evaluate
 
     measured = evaluate(scenes, recipe or (), sheets)
     if as_json:
@@ -424,8 +424,8 @@ def evaluate_masks(
     as_json: AsJson = False,
 ) -> None:
     """Measure finding by text and by reference, and the edges of cut-outs, on drawn scenes; 0 whatever they are."""
-    from pipelines.evaluation.bars import as_facts, as_table
-    from pipelines.evaluation.masks import BARS, evaluate
+    from sample_world.evaluation.bars import as_facts, as_table
+    from sample_world.evaluation.masks import BARS, evaluate
 
     figures = evaluate(scenes)
     if as_json:

@@ -18,10 +18,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipelines import manifest, storage
+from pipelines import storage
 from pipelines.errors import InfrastructureError
+from pipelines.night import manifest
 from pipelines.report import write_report
-from pipelines.sample.catalogue import write_sample_catalogue
+from sample_world.drawing.catalogue import write_sample_catalogue
 
 logger = logging.getLogger(__name__)
 

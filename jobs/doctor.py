@@ -11,10 +11,10 @@ from importlib.metadata import version
 
 from pipelines import catalogue, storage
 from pipelines.errors import PackshotError
+from pipelines.executors.placement import named
 from pipelines.models.loading import inspect, pinned, weights_hash
-from pipelines.placement import named
 from pipelines.recipe import Recipe
-from pipelines.settings import Checkpoint
+from pipelines.strict import Checkpoint
 
 
 @dataclass(frozen=True)

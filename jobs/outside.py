@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import traceback
 
-from pipelines import logs
+from pipelines.executors import logs
 
 LIBRARIES = (
     ("ray.exceptions", "RayError", "Ray failed"),
@@ -35,7 +35,7 @@ def sentence(error: Exception) -> str | None:
 
 
 def keep_traceback(error: Exception) -> str:
-    """Write the traceback into a file of `pipelines.logs`, and say where.
+    """Write the traceback into a file of `pipelines.executors.logs`, and say where.
 
     Where no file can be written, as on a full disk, the traceback itself is the answer.
     """

@@ -17,13 +17,13 @@ from pipelines import catalogue
 from pipelines import recipe as recipes
 from pipelines.errors import ConfigError
 from pipelines.executors import inline
-from pipelines.finish import finished_picture
 from pipelines.graph import Graph, build
 from pipelines.pixels.crops import from_raw
 from pipelines.pixels.images import decode, encode, thumbnail
 from pipelines.pixels.masks import from_rle
 from pipelines.recipe import MODEL_SETS, Recipe
 from pipelines.rows import BOXES, FAILED, REASONS, REJECTED, ItemError, Row
+from pipelines.stages.compositing import finished_picture
 from pipelines.stages.read import Read
 
 logger = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ import pyarrow as pa
 from pipelines.errors import ConfigError
 from pipelines.models.loading import weights_hash
 from pipelines.recipe import Recipe, StepSettings
+from pipelines.recipe.settings import ON_SOURCE, DeliverSettings
 from pipelines.rows import (
     BIG_COLUMNS,
     CATALOGUE_COLUMNS,
@@ -25,9 +26,8 @@ from pipelines.rows import (
     plain,
     step_of,
 )
-from pipelines.settings import ON_SOURCE, DeliverSettings, Settings
 from pipelines.stages.compose import Compose
-from pipelines.stages.deliver import Deliver, Store
+from pipelines.stages.deliver import Deliver
 from pipelines.stages.detect import Detect
 from pipelines.stages.find import Find
 from pipelines.stages.hand_on import HandOn
@@ -37,6 +37,8 @@ from pipelines.stages.paint import Paint
 from pipelines.stages.read import Read
 from pipelines.stages.score import Score
 from pipelines.stages.segment import Segment
+from pipelines.storage import Store
+from pipelines.strict import Settings
 
 STARTS = ("detect", "find", "mask", "score", "judge")
 """The nodes at which an item may be taken up again, where the last manifest holds what they and later ones read."""

@@ -25,6 +25,7 @@ STRINGS = pa.list_(pa.string())
 RLE = pa.struct([("size", pa.list_(pa.int32(), 2)), ("counts", pa.string())])  # COCO's compressed RLE: size is (H, W)
 CROPS = pa.list_(pa.large_binary())  # raw uint8 (S, S, 3), C order
 SIZE_WH = pa.list_(pa.int32(), 2)
+REGIONS = pa.list_(pa.list_(pa.int32(), 4))  # squares of a canvas, left, top, right, bottom, that may reach beyond it
 VARIANT_SCORES = pa.struct(
     [
         ("text_similarity", pa.float32()),  # cosine of CLIP text and image, -1..1

@@ -23,8 +23,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipelines.errors import ConfigError, InfrastructureError
+from pipelines.executors.placement import Placement
 from pipelines.graph import build
-from pipelines.placement import Placement
 from pipelines.recipe import Recipe
 from pipelines.rows import Row
 from serve.answers import VERSION, answer

@@ -19,10 +19,10 @@ from ray import serve
 from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
-from pipelines.apply import apply
 from pipelines.errors import ConfigError, InfrastructureError, PackshotError
+from pipelines.executors.apply import apply
+from pipelines.executors.placement import Group, Placement, memory_of
 from pipelines.graph import STEPLESS_LAST, Graph, Node, build
-from pipelines.placement import Group, Placement, memory_of
 from pipelines.recipe import Recipe
 from pipelines.rows import Row, Update, plain, step_of
 from serve.errors import Refused

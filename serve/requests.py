@@ -15,8 +15,8 @@ import yaml
 from pipelines import catalogue
 from pipelines.errors import ConfigError
 from pipelines.recipe import Recipe, parse, plain_settings, template_columns
+from pipelines.recipe.settings import NEEDS_WORDS
 from pipelines.rows import Row
-from pipelines.settings import NEEDS_WORDS
 from serve.errors import Refused
 from serve.served import Served, check_can_be_asked
 

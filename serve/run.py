@@ -13,10 +13,10 @@ import ray
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 
-from pipelines import placement as placements
 from pipelines.errors import ConfigError, InfrastructureError
+from pipelines.executors import placement as placements
+from pipelines.executors.placement import Placement
 from pipelines.graph import build as build_graph
-from pipelines.placement import Placement
 from serve.app import MAX_BODY_BYTES, application
 from serve.executor import GraphOf, online
 from serve.served import Served, offer

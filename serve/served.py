@@ -9,8 +9,9 @@ from pipelines import recipe as recipes
 from pipelines.errors import ConfigError
 from pipelines.models.loading import fused, weights_hash
 from pipelines.recipe import Recipe
+from pipelines.recipe.settings import Lora, ReadSettings
 from pipelines.rows import in_step
-from pipelines.settings import Checkpoint, Lora, ReadSettings
+from pipelines.strict import Checkpoint
 from serve.errors import Refused
 from serve.schemas import Weights
 

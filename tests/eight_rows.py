@@ -19,10 +19,10 @@ import pyarrow as pa
 from pipelines import catalogue
 from pipelines.pixels.images import encode
 from pipelines.recipe import Recipe, load, parse
+from pipelines.recipe.settings import CatalogueSettings
 from pipelines.rows import Row
-from pipelines.sample.scenes import Scene, SceneObject, scene
-from pipelines.sample.shapes import CATEGORIES
-from pipelines.settings import CatalogueSettings
+from sample_world.drawing.scenes import Scene, SceneObject, scene
+from sample_world.drawing.shapes import CATEGORIES
 
 FIRST_SEED = 3_000_000
 SIZES_WH = ((256, 256), (512, 384), (300, 420), (640, 640), (384, 512), (256, 400), (480, 320), (420, 420))

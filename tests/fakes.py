@@ -18,9 +18,9 @@ from pipelines.graph import Graph, build
 from pipelines.models import RGB, Candidates, Found, Painting, Proposals
 from pipelines.pixels.masks import to_rle
 from pipelines.recipe import Recipe, parse
+from pipelines.recipe.settings import FINDS_NOTHING
 from pipelines.rows import plain
-from pipelines.settings import FINDS_NOTHING
-from pipelines.stages.deliver import Store
+from pipelines.storage import Store
 
 POISON = (255, 0, 255)  # a picture whose first pixel is this breaks the fake detector
 SLOW = "slowly"  # a prompt over which the fake detector takes a second

@@ -8,15 +8,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import catalogue, manifest, plan, run, storage
+from pipelines import catalogue, storage
 from pipelines.executors import inline
-from pipelines.lease import Lease
+from pipelines.night import manifest, plan, run
+from pipelines.night.lease import Lease
+from pipelines.night.plan import Plan
+from pipelines.night.run import Night, Outcome
 from pipelines.pixels.images import encode
-from pipelines.plan import Plan
 from pipelines.recipe import Recipe
 from pipelines.rows import to_table
-from pipelines.run import Night, Outcome
-from pipelines.stages.deliver import Store
+from pipelines.storage import Store
 from tests.fakes import POISON, a_graph, a_picture, a_recipe
 
 COLOURS = ("red", "green", "blue")

@@ -18,7 +18,7 @@ from pipelines.graph import build
 from pipelines.recipe import Recipe
 
 GOLDEN = Path(__file__).with_name("golden.json")
-READY = sorted(path.stem for path in (Path(recipe.__file__).parent / "recipes").glob("*.yaml"))
+READY = sorted(path.stem for path in recipe.READY.glob("*.yaml"))
 PAINT_AND_GROUND = {
     "name": "paint-and-ground",
     "models": "embedded",

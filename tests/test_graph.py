@@ -7,8 +7,8 @@ import pytest
 
 from pipelines import catalogue
 from pipelines.errors import ConfigError
+from pipelines.executors.placement import GPU, LOCAL, block_rows, fitted
 from pipelines.graph import Graph, build, first_change
-from pipelines.placement import GPU, LOCAL, block_rows, fitted
 from pipelines.stages.detect import Detect
 from pipelines.stages.mask import Mask
 from pipelines.stages.segment import Segment
@@ -179,7 +179,10 @@ def test_shipped_placements_place_every_node_once_in_order(tmp_path):
 
 
 def test_importing_pipelines_loads_neither_torch_nor_ray():
-    code = "import sys, pipelines, pipelines.run, pipelines.report; sys.exit(bool({'torch', 'ray'} & set(sys.modules)))"
+    code = (
+        "import sys, pipelines, pipelines.night.run, pipelines.report; "
+        "sys.exit(bool({'torch', 'ray'} & set(sys.modules)))"
+    )
 
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

@@ -28,7 +28,7 @@ def test_wheel_holds_every_file_that_the_package_reads(names):
     kinds = {".yaml", ".jinja", ".json", ".safetensors", ".md"}
     needed = {
         str(path.relative_to(ROOT))
-        for folder in ("recipes", "report", "embedded")
+        for folder in ("recipe", "report", "embedded")
         for path in (package / folder).rglob("*")
         if path.suffix in kinds
     }

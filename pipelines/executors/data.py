@@ -1,6 +1,6 @@
 """Run a graph on Ray Data: one `map_batches` a group, from a Parquet plan to Parquet parts; one row in, one row out.
 
-What a run that broke off left in its parts is taken over by the next plan (`pipelines.plan`), so Ray keeps no
+What a run that broke off left in its parts is taken over by the next plan (`pipelines.night.plan`), so Ray keeps no
 checkpoint of its own: docs/decisions/0014-what-a-broken-run-finished-is-taken-over.md.
 """
 
@@ -19,10 +19,10 @@ import ray.data
 
 from pipelines import storage
 from pipelines.errors import ConfigError, PackshotError
+from pipelines.executors.placement import CPUS_BESIDE_THE_GROUPS, Placement, block_rows, fitted, needs
+from pipelines.executors.progress import Meter
 from pipelines.executors.worker import DEFAULT_MAX_UNEXPECTED, CountUnexpected, Progress, Worker
 from pipelines.graph import Graph
-from pipelines.placement import CPUS_BESIDE_THE_GROUPS, Placement, block_rows, fitted, needs
-from pipelines.progress import Meter
 from pipelines.rows import to_table
 
 logger = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pipelines.apply import apply
 from pipelines.errors import TooManyUnexpected
+from pipelines.executors.apply import apply
 from pipelines.graph import Graph
 from pipelines.rows import FAILED, OK, Row
 

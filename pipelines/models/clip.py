@@ -19,7 +19,7 @@ from pipelines.models.calls import batches, device
 from pipelines.models.grounding_dino import load_tokenizer
 from pipelines.models.opening import check_tokenizer, made_ready, open_network
 from pipelines.models.weight_files import TRANSFORMERS
-from pipelines.settings import ScoreSettings
+from pipelines.recipe.settings import ScoreSettings
 
 Item = TypeVar("Item")
 

@@ -29,7 +29,7 @@ from pipelines.models.calls import batches, device
 from pipelines.models.opening import check_tokenizer, made_ready, open_network
 from pipelines.models.weight_files import TRANSFORMERS
 from pipelines.pixels.crops import letterbox
-from pipelines.settings import DetectSettings
+from pipelines.recipe.settings import DetectSettings
 
 SHORTEST_PROMPT = 16  # tokens; most prompts fall into this one length, so that few calls are padded
 

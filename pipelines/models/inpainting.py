@@ -25,7 +25,7 @@ from pipelines.models.kinds import described
 from pipelines.models.opening import check_tokenizer, open_network
 from pipelines.models.samplers import check_steps, make_scheduler
 from pipelines.models.weight_files import PARTS
-from pipelines.settings import PaintSettings
+from pipelines.recipe.settings import PaintSettings
 
 Pipeline = Any  # a StableDiffusionInpaintPipeline, whose parts diffusers does not annotate
 

@@ -18,7 +18,8 @@ from pipelines.errors import ConfigError, InfrastructureError, PackshotError
 from pipelines.models import Detector, Encoder, Matting, Painter, Segmenter
 from pipelines.models.kinds import GROUNDING_DINO, check_kind, kind_of
 from pipelines.models.weight_files import pickles_read
-from pipelines.settings import Checkpoint, DetectSettings, Lora, PaintSettings, ScoreSettings, SegmentSettings
+from pipelines.recipe.settings import DetectSettings, Lora, PaintSettings, ScoreSettings, SegmentSettings
+from pipelines.strict import Checkpoint
 
 EMBEDDED = Path(__file__).parents[1] / "embedded"
 PICKLES = frozenset({".pth", ".pt", ".ckpt", ".bin"})

@@ -29,7 +29,7 @@ from pipelines.errors import InfrastructureError
 from pipelines.models import RGB, Candidates
 from pipelines.models.calls import batches, device
 from pipelines.models.opening import made_ready
-from pipelines.settings import SegmentSettings
+from pipelines.recipe.settings import SegmentSettings
 
 
 class SamSegmenter:

@@ -16,10 +16,10 @@ from pipelines.models import RGB, Proposals
 from pipelines.models.sam import SamSegmenter
 from pipelines.pixels.images import thumbnail
 from pipelines.pixels.masks import to_rle
-from pipelines.settings import SegmentSettings
+from pipelines.recipe.settings import SegmentSettings
 
 if TYPE_CHECKING:
-    from pipelines.settings import FindSettings
+    from pipelines.recipe.settings import FindSettings
 
 Masks = list[dict[str, Any]]
 

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from pipelines.models.loading import resolve
 from pipelines.recipe import Recipe
-from pipelines.settings import Checkpoint
+from pipelines.strict import Checkpoint
 
 
 def warnings(recipe: Recipe, find: Iterable[str], paint: Iterable[str]) -> tuple[str, ...]:

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from pipelines import manifest
-from pipelines.manifest import Published
+from pipelines.night import manifest
+from pipelines.night.manifest import Published
 from pipelines.report.choose import Choice, read_rows
 from pipelines.report.counts import COLUMNS, Counts
 from pipelines.report.page import describe, render

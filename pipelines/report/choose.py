@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipelines import manifest
-from pipelines.manifest import Published
+from pipelines.night import manifest
+from pipelines.night.manifest import Published
+from pipelines.recipe.settings import MOVES_THE_PICTURE
 from pipelines.report.counts import flat_variants
 from pipelines.rows import FAILED, PENDING, REJECTED, Row, as_seen_by, in_step
-from pipelines.settings import MOVES_THE_PICTURE
 
 A_REASON = 8
 SHOWN = [

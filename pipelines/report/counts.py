@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipelines.manifest import Published
+from pipelines.night.manifest import Published
 from pipelines.rows import FAILED, OK, PENDING, REASONS, REJECTED, Reason
 
 COLUMNS = ["status", "reason", "node", "variant_scores", "variant_kept", "variant_reasons", "changed_outside"]

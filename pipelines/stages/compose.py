@@ -12,9 +12,8 @@ from pipelines.pixels.colour import apply_fit, fit, ring, ring_error
 from pipelines.pixels.composite import paste
 from pipelines.pixels.crops import cut_mask, from_raw
 from pipelines.pixels.masks import from_rle
-from pipelines.rows import CROPS, RLE, SCORES, ItemError, Row, Update
-from pipelines.settings import ComposeSettings
-from pipelines.stages.mask import REGIONS
+from pipelines.recipe.settings import ComposeSettings
+from pipelines.rows import CROPS, REGIONS, RLE, SCORES, ItemError, Row, Update
 
 
 class Compose:

@@ -4,35 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipelines import storage
-from pipelines.files import File, as_file
-from pipelines.finish import base_of, changeable, finished_picture
 from pipelines.pixels.crops import from_raw
 from pipelines.pixels.images import Picture, decode, encode
 from pipelines.pixels.proof import Proof, prove
-from pipelines.rows import CROPS, RLE, STRINGS, ItemError, Row, Update
-from pipelines.settings import DeliverSettings
-from pipelines.stages.mask import REGIONS
-
-
-@dataclass(frozen=True)
-class Store:
-    """Where pictures go: each at the sha256 of its own bytes, put if absent, so doing a row again rewrites nothing."""
-
-    root_uri: str
-
-    def put(self, folder: str, data: bytes, suffix: str) -> str:
-        """Put a file under `folder` (images, crops or variants) and answer its URI."""
-        digest = hashlib.sha256(data).hexdigest()
-        uri = storage.join(self.root_uri, folder, digest[:2], f"{digest}.{suffix}")
-        storage.write(uri, data, if_absent=True)
-        return uri
+from pipelines.recipe.settings import DeliverSettings
+from pipelines.rows import CROPS, REGIONS, RLE, STRINGS, ItemError, Row, Update
+from pipelines.stages.compositing import base_of, changeable, finished_picture
+from pipelines.stages.encoding import File, as_file
+from pipelines.storage import Store
 
 
 class Deliver:
@@ -137,6 +121,6 @@ class Deliver:
 
     def _put_crop(self, crop: NDArray[np.uint8], folder: str, stored: str) -> str:
         assert self.store is not None
-        if stored.startswith(storage.join(self.store.root_uri, folder) + "/"):
+        if self.store.holds(folder, stored):
             return stored
         return self.store.put(folder, encode(crop, "png"), "png")

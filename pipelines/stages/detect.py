@@ -11,8 +11,8 @@ from pipelines.models import Detector, Found
 from pipelines.models.loading import load_detector
 from pipelines.pixels.boxes import area_fraction, nms
 from pipelines.pixels.images import decode
+from pipelines.recipe.settings import DetectSettings
 from pipelines.rows import BOXES, POINTS, RLE, SCORES, STRINGS, ItemError, Row, Update, looked_at
-from pipelines.settings import DetectSettings
 
 
 class Detect:

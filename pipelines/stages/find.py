@@ -24,8 +24,8 @@ from pipelines.pixels.proposals import (
     within_shares,
     without_doubles,
 )
+from pipelines.recipe.settings import FindSettings, ScoreSettings, SegmentSettings
 from pipelines.rows import BOXES, RLE, SCORES, STRINGS, ItemError, Row, Update, looked_at
-from pipelines.settings import FindSettings, ScoreSettings, SegmentSettings
 
 REFERENCE_LABEL = "reference"
 RANKED_PX = 2048  # of the longest side: a product a tenth as wide still has what an encoder of 224 pixels can see

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from pipelines.finish import base_of, changeable, finished_picture
 from pipelines.pixels.composite import changed_outside
 from pipelines.pixels.crops import from_raw
 from pipelines.pixels.images import encode
-from pipelines.rows import CROPS, RLE, ItemError, Row, Update
-from pipelines.settings import DeliverSettings
-from pipelines.stages.mask import REGIONS
+from pipelines.recipe.settings import DeliverSettings
+from pipelines.rows import CROPS, REGIONS, RLE, ItemError, Row, Update
+from pipelines.stages.compositing import base_of, changeable, finished_picture
 
 
 class HandOn:

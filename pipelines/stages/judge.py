@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipelines.recipe.settings import JudgeSettings
 from pipelines.rows import STRINGS, VARIANT_SCORES, ItemError, Row, Update
-from pipelines.settings import JudgeSettings
 
 
 class Judge:

@@ -18,12 +18,11 @@ from pipelines.pixels.images import decode, encode
 from pipelines.pixels.layouts import Layout
 from pipelines.pixels.layouts.laying import overlap
 from pipelines.pixels.masks import closed, diagonal_px, drop_specks, fill_holes, from_rle, largest_parts, to_rle
-from pipelines.rows import BOXES, RLE, SCORES, SIZE_WH, ItemError, Row, Update
-from pipelines.settings import FINDS_NOTHING, KEEPS_PRODUCT, MaskSettings
+from pipelines.recipe.settings import FINDS_NOTHING, KEEPS_PRODUCT, MaskSettings
+from pipelines.rows import BOXES, REGIONS, RLE, SCORES, SIZE_WH, ItemError, Row, Update
 from pipelines.tasks import CannotBeLaidOut, Given, Work, work
 
 Bool = NDArray[np.bool_]
-REGIONS = pa.list_(pa.list_(pa.int32(), 4))
 
 
 class Mask:

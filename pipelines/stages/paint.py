@@ -10,10 +10,9 @@ from pipelines.models import RGB, Painter, Painting
 from pipelines.models.loading import load_painter
 from pipelines.pixels.crops import cut_mask, from_raw
 from pipelines.pixels.masks import depth, from_rle
-from pipelines.pixels.seeds import region_seed, seeds_for
-from pipelines.rows import CROPS, RLE, STRINGS, ItemError, Row, Update
-from pipelines.settings import DRAWS_NOTHING, PaintSettings
-from pipelines.stages.mask import REGIONS
+from pipelines.recipe.settings import DRAWS_NOTHING, PaintSettings
+from pipelines.rows import CROPS, REGIONS, RLE, STRINGS, ItemError, Row, Update
+from pipelines.stages.seeds import region_seed, seeds_for
 
 
 class Paint:

@@ -12,8 +12,8 @@ from pipelines import storage
 from pipelines.errors import Changed, ImageError, Missing, TooManyBytes
 from pipelines.pixels.images import Picture, decode
 from pipelines.pixels.masks import mask_from_picture, to_rle
+from pipelines.recipe.settings import ReadSettings
 from pipelines.rows import CROPS, RLE, SIZE_WH, STRINGS, ItemError, Row, Update
-from pipelines.settings import ReadSettings
 
 FETCH_THREADS = 8
 

@@ -17,9 +17,8 @@ from pipelines.pixels.crops import cut_mask, from_raw, neutral_crop
 from pipelines.pixels.grounds import reference_crop
 from pipelines.pixels.masks import bounding_box, from_rle
 from pipelines.pixels.seams import expansion
-from pipelines.rows import CROPS, RLE, SCORES, STRINGS, VARIANT_SCORES, ItemError, Row, Update
-from pipelines.settings import ScoreSettings, SegmentSettings
-from pipelines.stages.mask import REGIONS
+from pipelines.recipe.settings import ScoreSettings, SegmentSettings
+from pipelines.rows import CROPS, REGIONS, RLE, SCORES, STRINGS, VARIANT_SCORES, ItemError, Row, Update
 
 Element = TypeVar("Element")
 Likeness = list[tuple[float | None, float | None]]

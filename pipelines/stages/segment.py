@@ -13,8 +13,8 @@ from pipelines.models.closer import CloserSegmenter
 from pipelines.models.loading import load_segmenter
 from pipelines.pixels.images import decode
 from pipelines.pixels.masks import to_rle
+from pipelines.recipe.settings import SegmentSettings
 from pipelines.rows import BOXES, POINTS, RLE, SCORES, ItemError, Row, Update, looked_at
-from pipelines.settings import SegmentSettings
 
 
 class Segment:

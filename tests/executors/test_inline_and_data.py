@@ -12,12 +12,12 @@ import pytest
 from pipelines import catalogue
 from pipelines.errors import ConfigError, InfrastructureError, TooManyUnexpected
 from pipelines.executors import inline
+from pipelines.executors.placement import LOCAL, Group
 from pipelines.executors.worker import Worker
-from pipelines.manifest import to_parquet
+from pipelines.night.manifest import to_parquet
 from pipelines.pixels.images import encode
-from pipelines.placement import LOCAL, Group
 from pipelines.rows import FAILED, OK, REJECTED, to_table
-from pipelines.stages.deliver import Store
+from pipelines.storage import Store
 from tests.fakes import POISON, FakeEncoder, a_graph, a_picture, a_recipe
 
 TWO_GROUPS = (

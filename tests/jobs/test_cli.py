@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from pipelines import recipe as recipes
-from pipelines.evaluation.embedded import BARS
 from pipelines.pixels.images import decode, encode
 from pipelines.pixels.masks import grow
+from sample_world.evaluation.embedded import BARS
 
 RECIPE = {"name": "r", "models": "embedded", "prompts": {"find": "{category}", "paint": "a {colour} {category}"}}
 
@@ -190,7 +190,7 @@ def test_recipe_schema_describes_every_section():
     assert {"name", "models", "prompts", "detect", "paint"} <= set(json.loads(out)["properties"])
 
 
-@pytest.mark.parametrize("path", sorted(recipes.RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(recipes.READY.glob("*.yaml")), ids=lambda path: path.stem)
 def test_ready_recipes_obey_the_schema_that_editors_check_them_with(path):
     jsonschema.validate(yaml.safe_load(path.read_text()), recipes.json_schema())
 
@@ -243,7 +243,7 @@ def test_version_is_said_and_h_is_help():
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     """A drawn scene as a file, and the name of the largest thing in it."""
-    from pipelines.sample.scenes import scene
+    from sample_world.drawing.scenes import scene
 
     made = scene(1_600_000, (256, 256))
     path = tmp_path_factory.mktemp("drawn") / "photo.png"

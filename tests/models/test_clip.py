@@ -4,7 +4,7 @@ import torch
 from transformers import CLIPModel, CLIPProcessor
 
 from pipelines.models.clip import ClipEncoder, load_network
-from pipelines.settings import ScoreSettings
+from pipelines.recipe.settings import ScoreSettings
 from tests.models.tiny import noise, write_encoder
 
 IMAGES = [noise(0, 32, 32), noise(1, 100, 100), noise(2, 7, 7)]

@@ -8,7 +8,7 @@ from transformers import GroundingDinoForObjectDetection, GroundingDinoImageProc
 from pipelines.models import Found
 from pipelines.models.grounding_dino import GroundingDino, caption, load_network, own_size_wh, padded_length, phrases
 from pipelines.pixels.crops import letterbox
-from pipelines.settings import DetectSettings
+from pipelines.recipe.settings import DetectSettings
 from tests.models.tiny import bert_tokenizer, noise, write_detector
 
 IMAGES = [noise(0, 64, 64), noise(1, 90, 40), noise(2, 30, 120), noise(3, 200, 150), noise(4, 64, 64)]

@@ -15,7 +15,8 @@ from pipelines.models import groundingdino_py, loading
 from pipelines.models.grounding_dino import GroundingDino
 from pipelines.models.groundingdino_config import config_beside, read_config, text_encoder_beside
 from pipelines.models.kinds import kind_of
-from pipelines.settings import Checkpoint, DetectSettings
+from pipelines.recipe.settings import DetectSettings
+from pipelines.strict import Checkpoint
 from tests.models.tiny import bert_tokenizer, noise, write_text_encoder
 
 SMALLER = {

@@ -13,7 +13,8 @@ from pipelines.models import Painting
 from pipelines.models.inpainting import InpaintingPainter, load_network
 from pipelines.models.loading import load_painter
 from pipelines.models.samplers import SAMPLERS
-from pipelines.settings import Checkpoint, Lora, PaintSettings
+from pipelines.recipe.settings import Lora, PaintSettings
+from pipelines.strict import Checkpoint
 from tests.models.tiny import noise, write_lora, write_painter
 
 MASK = np.zeros((64, 64), np.bool_)

@@ -9,7 +9,8 @@ from pipelines.errors import ConfigError, InfrastructureError
 from pipelines.models import loading
 from pipelines.models.grounding_dino import GroundingDino
 from pipelines.models.words import unknown_words
-from pipelines.settings import Checkpoint, DetectSettings, PaintSettings, ScoreSettings, SegmentSettings
+from pipelines.recipe.settings import DetectSettings, PaintSettings, ScoreSettings, SegmentSettings
+from pipelines.strict import Checkpoint
 from tests.models.tiny import write_detector, write_encoder, write_painter, write_segmenter
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

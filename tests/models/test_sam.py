@@ -7,7 +7,7 @@ from segment_anything import SamPredictor
 
 from pipelines.errors import InfrastructureError
 from pipelines.models.sam import SamSegmenter, load_network
-from pipelines.settings import SegmentSettings
+from pipelines.recipe.settings import SegmentSettings
 from tests.models.tiny import noise, write_segmenter
 
 IMAGES = [noise(0, 50, 80), noise(1, 64, 64), noise(2, 130, 40)]

@@ -6,7 +6,7 @@ from pipelines.models.loading import EMBEDDED
 from pipelines.models.sam import SamSegmenter, load_network
 from pipelines.models.sam_automatic import SamProposer
 from pipelines.pixels.masks import bounding_box, from_rle, to_rle
-from pipelines.settings import FindSettings, SegmentSettings
+from pipelines.recipe.settings import FindSettings, SegmentSettings
 from tests.models.tiny import noise, write_segmenter
 
 EVERYTHING = {"min_predicted_iou": 0, "min_stability": 0, "box_nms_iou": 1, "points_per_side": 2}

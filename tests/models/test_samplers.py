@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from pipelines import recipe as recipes
 from pipelines.errors import ConfigError
 from pipelines.models.samplers import SAMPLERS, SPACINGS, make_scheduler
-from pipelines.settings import PaintSettings
+from pipelines.recipe.settings import PaintSettings
 from tests.models.tiny import SCHEDULE
 
 RESCALED = DDIMScheduler(**SCHEDULE).config

@@ -15,7 +15,8 @@ from pipelines.models import calls, loading
 from pipelines.models.grounding_dino import see_samples_one_by_one
 from pipelines.models.kinds import kind_of
 from pipelines.models.weight_files import DIFFUSERS, TRANSFORMERS, weight_files
-from pipelines.settings import Checkpoint, DetectSettings, PaintSettings, ScoreSettings, SegmentSettings
+from pipelines.recipe.settings import DetectSettings, PaintSettings, ScoreSettings, SegmentSettings
+from pipelines.strict import Checkpoint
 from tests.models.tiny import write_detector, write_encoder, write_painter, write_segmenter
 
 WRITE = {"detector": write_detector, "segmenter": write_segmenter, "painter": write_painter, "encoder": write_encoder}

@@ -6,7 +6,7 @@ import logging
 import sys
 from pathlib import Path
 
-from pipelines.placement import LOCAL
+from pipelines.executors.placement import LOCAL
 from serve import run as server
 from serve.served import with_hashes
 from tests.fakes import a_graph, a_recipe

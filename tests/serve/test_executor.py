@@ -11,9 +11,9 @@ import pytest
 from pipelines import catalogue
 from pipelines.errors import ConfigError, InfrastructureError, PackshotError
 from pipelines.executors import inline
+from pipelines.executors.placement import GPU, LOCAL, fitted
 from pipelines.graph import Graph
 from pipelines.pixels.images import encode
-from pipelines.placement import GPU, LOCAL, fitted
 from pipelines.recipe import Recipe
 from pipelines.rows import Row
 from serve.executor import Nodes, online

@@ -24,8 +24,8 @@ from ray import serve
 from pipelines import catalogue
 from pipelines.errors import ConfigError
 from pipelines.executors import inline
+from pipelines.executors.placement import GPU, LOCAL
 from pipelines.pixels.images import encode
-from pipelines.placement import GPU, LOCAL
 from pipelines.recipe import Recipe
 from serve import run as server
 from serve.served import with_hashes

@@ -13,8 +13,8 @@ from pipelines import catalogue
 from pipelines import recipe as recipes
 from pipelines.errors import ConfigError
 from pipelines.executors import inline
+from pipelines.executors.placement import GPU, LOCAL
 from pipelines.pixels.images import encode
-from pipelines.placement import GPU, LOCAL
 from pipelines.recipe import Recipe
 from pipelines.rows import Row, as_seen_by
 from serve.executor import deployments
@@ -24,7 +24,7 @@ from tests.serve.clients import PNG, Rendering, a_client, error_of, post
 
 COLUMNS = {"sku": "A-7", "category": "cup", "colour": "red", "pattern": "dotted"}
 NEED_A_SCENE = ("dress-on-model", "place")
-READY = sorted(path.stem for path in recipes.RECIPES.glob("*.yaml"))
+READY = sorted(path.stem for path in recipes.READY.glob("*.yaml"))
 ON_GRASS: list[dict[str, Any]] = [
     {"prompts": {"paint": "a {colour} {category}"}},
     {"prompts": {"paint": "a meadow"}, "paint": {"task": "background", "variants": 2}},
@@ -64,7 +64,7 @@ def test_a_recipe_for_which_no_request_can_bring_the_scene_is_not_offered(tmp_pa
     with pytest.raises(ConfigError, match=rf"the recipe '{name}' reads a second picture, the scene"):
         offer(["replace", name])
 
-    inline_recipe = (recipes.RECIPES / f"{name}.yaml").read_text()
+    inline_recipe = (recipes.READY / f"{name}.yaml").read_text()
     told = error_of(post(a_client(tmp_path), recipe=inline_recipe, columns=json.dumps(COLUMNS)))
     assert told[:2] == (422, "bad_recipe")
     assert "which no request can bring yet" in told[2]

@@ -14,10 +14,10 @@ import pytest
 from ray import serve
 
 from pipelines.executors import inline
+from pipelines.executors.placement import LOCAL
 from pipelines.graph import build
-from pipelines.placement import LOCAL
 from pipelines.rows import Row
-from pipelines.stages.deliver import Store
+from pipelines.storage import Store
 from serve import run as server
 from serve.served import with_hashes
 from tests.eight_rows import (

@@ -3,7 +3,7 @@ import pytest
 
 from pipelines.pixels.crops import from_raw
 from pipelines.pixels.masks import to_rle
-from pipelines.settings import ComposeSettings
+from pipelines.recipe.settings import ComposeSettings
 from pipelines.stages.compose import Compose
 from tests.fakes import a_picture
 

@@ -8,8 +8,9 @@ from pipelines.pixels.composite import changed_outside
 from pipelines.pixels.images import decode, encode
 from pipelines.pixels.jpeg_blocks import changed_blocks, decoded_reach
 from pipelines.pixels.masks import to_rle
-from pipelines.settings import DeliverSettings
-from pipelines.stages.deliver import Deliver, Store
+from pipelines.recipe.settings import DeliverSettings
+from pipelines.stages.deliver import Deliver
+from pipelines.storage import Store
 from tests.fakes import a_picture
 
 SOURCE = a_picture(5, (150, 130))

@@ -3,7 +3,7 @@ import pytest
 
 from pipelines.models import Found
 from pipelines.pixels.images import encode
-from pipelines.settings import DetectSettings
+from pipelines.recipe.settings import DetectSettings
 from pipelines.stages.detect import Detect
 
 IMAGE = encode(np.zeros((100, 200, 3), np.uint8), "png")

@@ -5,8 +5,8 @@ from PIL import Image
 from pipelines.models import Proposals
 from pipelines.pixels.images import encode
 from pipelines.pixels.masks import from_rle, to_rle
+from pipelines.recipe.settings import FindSettings
 from pipelines.rows import ItemError
-from pipelines.settings import FindSettings
 from pipelines.stages.find import Find
 from tests import fakes
 

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
+from pipelines.recipe.settings import JudgeSettings
 from pipelines.rows import REASONS
-from pipelines.settings import JudgeSettings
 from pipelines.stages.judge import Judge
 
 

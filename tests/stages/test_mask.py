@@ -4,7 +4,7 @@ import pytest
 from pipelines.pixels.crops import from_raw
 from pipelines.pixels.images import encode
 from pipelines.pixels.masks import from_rle, to_rle
-from pipelines.settings import MaskSettings
+from pipelines.recipe.settings import MaskSettings
 from pipelines.stages.mask import Mask
 from tests.fakes import a_picture
 

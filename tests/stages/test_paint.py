@@ -2,10 +2,10 @@ import numpy as np
 
 from pipelines.pixels.crops import from_raw
 from pipelines.pixels.masks import to_rle
-from pipelines.pixels.seeds import seeds_for
+from pipelines.recipe.settings import PaintSettings
 from pipelines.rows import ItemError
-from pipelines.settings import PaintSettings
 from pipelines.stages.paint import Paint
+from pipelines.stages.seeds import seeds_for
 from tests.fakes import FakePainter
 
 SETTINGS = PaintSettings(checkpoint="embedded:painter", variants=2)

@@ -5,8 +5,8 @@ import pytest
 
 from pipelines.pixels.images import encode
 from pipelines.pixels.masks import from_rle
+from pipelines.recipe.settings import ReadSettings
 from pipelines.rows import CATALOGUE_COLUMNS, ItemError
-from pipelines.settings import ReadSettings
 from pipelines.stages.read import Read
 from tests.fakes import a_picture
 

@@ -4,7 +4,7 @@ import pytest
 from pipelines.models import Candidates
 from pipelines.pixels.images import encode
 from pipelines.pixels.masks import to_rle
-from pipelines.settings import ScoreSettings
+from pipelines.recipe.settings import ScoreSettings
 from pipelines.stages.score import Score
 from tests.fakes import FakeEncoder
 

@@ -4,7 +4,7 @@ from pipelines.models import Candidates
 from pipelines.models.closer import CloserSegmenter
 from pipelines.pixels.images import encode
 from pipelines.pixels.masks import from_rle
-from pipelines.settings import SegmentSettings
+from pipelines.recipe.settings import SegmentSettings
 from pipelines.stages.segment import Segment
 
 SETTINGS = SegmentSettings(checkpoint="embedded:segmenter")

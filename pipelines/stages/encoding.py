@@ -1,0 +1,64 @@
+"""A finished picture as the file that leaves, in what sense it is exact, and where it may differ from its base."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.pixels.images import Picture, encode, provenance_xmp
+from pipelines.pixels.jpeg_blocks import changed_blocks, decoded_reach, why_not_kept, with_blocks_kept
+from pipelines.recipe.settings import DeliverSettings
+
+CREDIT = "Packshot"
+
+
+@dataclass(frozen=True, eq=False)
+class File:
+    """An encoded picture.
+
+    exactness: `pixels`, every pixel outside the allow mask is the base's; `blocks`, every JPEG block without an allowed
+    pixel is the source's; `none`, nothing is promised. may_differ: (H, W), where the decoded file may differ from its
+    base: the allow mask; of `blocks`, the blocks that it touches and a ring that decoders smooth.
+    """
+
+    data: bytes
+    format: Literal["png", "webp", "jpeg"]
+    exactness: Literal["pixels", "blocks", "none"]
+    may_differ: NDArray[np.bool_]
+
+
+def as_file(
+    settings: DeliverSettings,
+    finished: NDArray[np.uint8],
+    base: Picture,
+    allow: NDArray[np.bool_],
+    source_jpeg: bytes | None,
+) -> File:
+    """Encode a finished picture with its base's alpha and profile, and a note of who made it.
+
+    Args:
+        settings: where `format` is `jpeg` and `exact` is on, untouched blocks are kept; a source that does not allow it
+            is delivered as PNG, which is exact as well.
+        finished: (H, W, 3).
+        base: what the picture has to be outside the mask.
+        allow: (H, W), where pixels may change.
+        source_jpeg: the file that the base was decoded from; None where a task made the base itself.
+
+    Raises:
+        RuntimeError: a block that had to stay has changed.
+    """
+    xmp = provenance_xmp(CREDIT, None)
+    if settings.format == "jpeg" and not settings.exact:
+        data = encode(finished, "jpeg", icc_profile=base.icc_profile, xmp=xmp)
+        return File(data, "jpeg", "none", allow)
+    if settings.format == "jpeg" and source_jpeg is not None and why_not_kept(source_jpeg) is None:
+        data = with_blocks_kept(source_jpeg, finished, allow, xmp)
+        if changed := changed_blocks(source_jpeg, data, allow):
+            raise RuntimeError(f"{changed} untouched JPEG blocks changed in exact mode; please report this")
+        return File(data, "jpeg", "blocks", decoded_reach(source_jpeg, allow))
+    form: Literal["png", "webp"] = "webp" if settings.format == "webp" else "png"
+    data = encode(finished, form, alpha=base.alpha, icc_profile=base.icc_profile, xmp=xmp)
+    return File(data, form, "pixels", allow)

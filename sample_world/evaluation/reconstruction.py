@@ -1,0 +1,74 @@
+"""What the painter's autoencoder loses of a picture that it only has to repeat."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion, gaussian_gradient_magnitude, label
+from skimage.color import deltaE_ciede2000, rgb2lab
+
+from pipelines.models import RGB
+from pipelines.models.calls import device
+from pipelines.models.inpainting import load_network
+from pipelines.models.loading import resolve
+from pipelines.pixels.crops import context_region, cut
+from pipelines.recipe import Recipe
+from sample_world.evaluation.cases import Case
+from sample_world.evaluation.figures import Figure, average
+
+FLAT_GRADIENT: Final = 4.0  # levels a pixel, of the picture smoothed by a pixel: grain stays below, edges do not
+FROM_EDGE_PX: Final = 4
+LARGE_PX: Final = 400
+
+
+def measure_reconstruction(recipe: Recipe, cases: list[Case]) -> dict[str, Figure]:
+    """Encode and decode the crops that the painter would see round some products."""
+    vae = load_network(resolve(recipe.paint.checkpoint)).vae
+    side = recipe.mask.crop_px
+    crops = [cut(case.held.scene.rgb, context_region(case.thing.mask, side), side) for case in cases]
+    repeated = [reconstruct(vae, crop, recipe.paint.threads) for crop in crops]
+    errors = [error for pair in zip(crops, repeated, strict=True) for error in flat_colour_errors(*pair)]
+    return {
+        "autoencoder: PSNR, dB": average([psnr(*pair) for pair in zip(crops, repeated, strict=True)]),
+        "autoencoder: colour error of large flat areas, Delta E 2000, 95th percentile": average(errors, _p95),
+    }
+
+
+@torch.inference_mode()
+def reconstruct(vae: Any, rgb: RGB, threads: int) -> RGB:
+    """A crop (S, S, 3) through an autoencoder and back, without noise."""
+    torch.set_num_threads(threads)
+    pixels = torch.from_numpy(rgb / np.float32(127.5) - 1).permute(2, 0, 1)[None].to(device(), vae.dtype)
+    out = vae.decode(vae.encode(pixels).latent_dist.mode()).sample[0].permute(1, 2, 0).float().cpu().numpy()
+    return np.asarray(np.clip(np.rint((out + 1) * 127.5), 0, 255), np.uint8)
+
+
+def psnr(first: RGB, second: RGB) -> float:
+    """Peak signal to noise ratio of two pictures, dB; 100 at most, so that equal ones have a number too."""
+    squared = float(((first.astype(float) - second) ** 2).mean())
+    return min(100.0, 10 * float(np.log10(255**2 / squared))) if squared else 100.0
+
+
+def flat_areas(rgb: RGB) -> list[NDArray[np.bool_]]:
+    """The areas (H, W) of a picture without edges or patterns: 400 pixels or more, 4 pixels from what has them."""
+    gradient = np.max([gaussian_gradient_magnitude(rgb[..., channel].astype(float), 1) for channel in range(3)], 0)
+    parts, count = label(binary_erosion(gradient < FLAT_GRADIENT, iterations=FROM_EDGE_PX, border_value=1))
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    return [parts == number for number in range(1, count + 1) if sizes[number] >= LARGE_PX]
+
+
+def flat_colour_errors(source: RGB, repeated: RGB) -> list[float]:
+    """Delta E 2000 of the mean colours of each flat area of the source, before and after; a list that may be empty.
+
+    Source: CIEDE2000, Sharma et al. 2005, by scikit-image.
+    """
+    difference: Any = deltaE_ciede2000  # not annotated
+    means = [[rgb2lab(rgb[area].mean(0) / 255) for rgb in (source, repeated)] for area in flat_areas(source)]
+    return [float(difference(*pair)) for pair in means]
+
+
+def _p95(values: NDArray[np.floating], axis: int) -> NDArray[np.floating]:
+    return np.asarray(np.percentile(values, 95, axis=axis))

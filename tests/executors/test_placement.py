@@ -1,0 +1,56 @@
+"""What a process of merged groups takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipelines.executors.placement import GPU, Group, Placement, fitted, memory_of
+from serve.executor import online
+from tests.fakes import a_graph, a_recipe
+
+GB = 10**9
+WORDS = {"prompts": {"find": "{category}", "paint": "a {category}"}}
+
+
+def told(*memory_bytes: int | None) -> Placement:
+    """The placement `gpu`, whose groups say what they take, and wait the longer the later they come."""
+    return tuple(
+        replace(group, memory_bytes=size, wait_s=0.1 * number)
+        for number, (group, size) in enumerate(zip(GPU, memory_bytes, strict=True))
+    )
+
+
+def test_groups_that_become_one_take_the_memory_of_all_and_wait_as_long_as_the_most_patient(tmp_path: Path) -> None:
+    chained = a_graph(a_recipe(tmp_path, steps=[WORDS, WORDS]))
+
+    read, painting, deliver = fitted(told(GB, 3 * GB, 5 * GB, 2 * GB), chained)
+
+    assert painting.nodes[0] == "detect"
+    assert painting.nodes[-1] == "judge"
+    assert (painting.memory_bytes, painting.wait_s) == (8 * GB, pytest.approx(0.2))
+    assert (read.memory_bytes, deliver.memory_bytes) == (GB, 2 * GB)
+
+
+def test_groups_that_stay_apart_keep_what_they_say(tmp_path: Path) -> None:
+    placement = told(GB, 3 * GB, 5 * GB, None)
+
+    made = fitted(placement, a_graph(a_recipe(tmp_path)))
+
+    assert [(one.memory_bytes, one.wait_s) for one in made] == [(one.memory_bytes, one.wait_s) for one in placement]
+
+
+def test_by_day_a_group_takes_its_neighbour_s_memory_along_and_waits_as_before() -> None:
+    first, second = online(told(GB, 3 * GB, 5 * GB, 2 * GB))
+
+    assert (first.memory_bytes, first.wait_s) == (4 * GB, pytest.approx(0.1))
+    assert (second.memory_bytes, second.wait_s) == (7 * GB, pytest.approx(0.2))
+
+
+def test_memory_that_nobody_states_is_unknown_and_not_nothing() -> None:
+    silent, told_of = Group(("read",)), Group(("paint",), memory_bytes=GB)
+
+    assert memory_of((silent, silent)) is None
+    assert memory_of((silent, told_of)) == GB

@@ -1,0 +1,300 @@
+import io
+import json
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.executors.progress import Meter, NodeProgress, sentence, show, watch
+from pipelines.executors.worker import Progress
+
+NODES = ("read", "paint")
+
+
+class Clock:
+    """A clock that stands still until it is told otherwise."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def log_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where records go."""
+    monkeypatch.setenv("PACKSHOT_LOG_FOLDER", str(tmp_path))
+    return tmp_path
+
+
+def rendered(meter: Meter, clock: Clock, batches: int, rows: int = 10, seconds: float = 5.0) -> None:
+    """So many batches one after the other, each read in no time and painted for so long."""
+    for _ in range(batches):
+        meter.add(Progress("read", rows, 0.0, 0))
+        clock.now += seconds
+        meter.add(Progress("paint", rows, seconds, 0))
+
+
+def test_meter_that_heard_nothing_knows_no_rate() -> None:
+    assert Meter(10, NODES).snapshot() == [
+        NodeProgress("read", 0, 10, None, None),
+        NodeProgress("paint", 0, 10, None, None),
+    ]
+
+
+def test_run_without_rows_is_done() -> None:
+    assert [one.left_s for one in Meter(0, NODES).snapshot()] == [0.0, 0.0]
+
+
+def test_rate_and_time_left_follow_what_was_done_lately() -> None:
+    clock = Clock()
+    meter = Meter(1000, NODES, clock)
+    rendered(meter, clock, 20, seconds=1.0)
+    rendered(meter, clock, 40, seconds=5.0)
+
+    painted = meter.snapshot()[1]
+
+    assert painted.rows_done == 600
+    assert painted.rows_per_s == pytest.approx(2.0, rel=0.02)
+    assert painted.left_s == pytest.approx(200.0, rel=0.05)
+
+
+def test_time_left_runs_down_while_a_batch_is_on_its_way_and_grows_again_when_it_is_late() -> None:
+    clock = Clock()
+    meter = Meter(100, NODES, clock)
+    rendered(meter, clock, 5)
+    left_s = []
+    for _ in range(5):
+        left_s.append(meter.snapshot()[1].left_s)
+        clock.now += 2.5
+
+    assert left_s == pytest.approx([25.0, 22.5, 20.0, left_s[3], left_s[4]])
+    assert left_s[4] > left_s[3] > left_s[2]
+
+
+def test_nothing_is_said_before_other_processes_had_time_to_end_their_first_batch() -> None:
+    clock = Clock()
+    meter = Meter(100, NODES, clock)
+    rendered(meter, clock, 1)
+    early = meter.snapshot()[1].left_s
+    clock.now += 2.5
+
+    assert early is None
+    assert meter.snapshot()[1].left_s == pytest.approx(42.5)
+
+
+def test_node_that_is_done_keeps_its_rate_and_has_nothing_left() -> None:
+    clock = Clock()
+    meter = Meter(60, NODES, clock)
+    rendered(meter, clock, 6)
+    at_its_end = meter.snapshot()[1]
+    clock.now += 1000
+
+    assert meter.snapshot()[1] == at_its_end
+    assert (at_its_end.left_s, at_its_end.rows_per_s) == (0.0, pytest.approx(2.0))
+
+
+def test_rows_that_pass_a_stage_by_are_done_and_in_no_rate() -> None:
+    clock = Clock()
+    meter = Meter(100, NODES, clock)
+    for _ in range(6):
+        clock.now += 4.0
+        meter.add(Progress("read", 10, 4.0, 0))
+        meter.add(Progress("paint", 10, 0.0, 0, worked=0))
+
+    passed_by = meter.snapshot()[1]
+
+    assert (passed_by.rows_done, passed_by.rows_per_s) == (60, None)
+    assert passed_by.left_s == pytest.approx(16.0)
+
+
+def test_batch_that_was_run_again_counts_no_more_than_all_rows_and_says_so() -> None:
+    meter = Meter(10, NODES)
+    meter.add(Progress("read", 8, 0.1, 0))
+    meter.add(Progress("read", 8, 0.1, 0))
+
+    assert (meter.snapshot()[0].rows_done, meter.snapshot()[0].again) == (10, 6)
+
+
+# --- the time left, of nights that are simulated
+
+SECONDS = {
+    "read": 0.3,
+    "detect": 2,
+    "segment": 3,
+    "mask": 0.7,
+    "paint": 16,
+    "score": 1.5,
+    "judge": 0.01,
+    "deliver": 1.2,
+}
+"""A batch of four, node by node."""
+
+
+def said_and_true(
+    items: int, processes: int, jitter: float = 0.0, stagger_s: float = 0.0
+) -> tuple[list[tuple[float, float]], float]:
+    """What is said every three seconds after a tenth of a night, beside the truth; and how long a batch takes."""
+    chance, clock = random.Random(0), Clock()
+    began = clock.now
+    meter = Meter(items, list(SECONDS), clock)
+    free = [began + stagger_s * number / processes for number in range(processes)]
+    events: list[tuple[float, Progress]] = []
+    for start in range(0, items, 4):
+        process = free.index(min(free))
+        pace = chance.uniform(1 - jitter, 1 + jitter)
+        for node, seconds in SECONDS.items():
+            free[process] += seconds * pace
+            events.append((free[process], Progress(node, min(4, items - start), seconds * pace, 0)))
+    events.sort(key=lambda event: event[0])
+    ends, said = max(free), []
+    for now in np.arange(began + 3, ends, 3):
+        while events and events[0][0] <= now:
+            clock.now, progress = events.pop(0)
+            meter.add(progress)
+        clock.now = float(now)
+        left_s = meter.snapshot()[-1].left_s
+        if left_s is not None and now - began >= (ends - began) / 10:
+            said.append((left_s, ends - float(now)))
+    return said, sum(SECONDS.values())
+
+
+@pytest.mark.parametrize("processes", [1, 2, 8])
+@pytest.mark.parametrize("items", [26, 100, 200, 1000])
+def test_time_left_of_even_work_is_right_after_a_tenth_of_the_run(items: int, processes: int) -> None:
+    said, batch_s = said_and_true(items, processes)  # 100 items are also a night taken up with 900 of 1,000 done
+
+    assert all(true / 1.5 <= left_s <= true * 1.5 for left_s, true in said)
+    rounds = items / 4 / processes
+    assert len(said) >= (rounds - 2) * batch_s / 3 * 0.8
+
+
+@pytest.mark.parametrize(("items", "processes"), [(200, 1), (200, 2), (1000, 1), (1000, 2), (1000, 8)])
+def test_time_left_of_uneven_work_is_right_until_the_last_two_rounds(items: int, processes: int) -> None:
+    said, batch_s = said_and_true(items, processes, jitter=0.2, stagger_s=8)
+
+    assert said
+    assert all(true / 1.5 <= left_s <= true * 1.5 for left_s, true in said if true > 2 * batch_s)
+
+
+def test_meter_answers_how_many_rows_broke_in_the_whole_run() -> None:
+    meter = Meter(10, NODES)
+
+    assert [meter.add(Progress("read", 4, 0.1, 1)), meter.add(Progress("paint", 4, 0.1, 2))] == [1, 3]
+
+
+def test_threads_may_report_side_by_side() -> None:
+    meter = Meter(8000, NODES)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: meter.add(Progress("read", 1, 0.0, 0)), range(8000)))
+
+    assert meter.snapshot()[0].rows_done == 8000
+
+
+# --- what is shown
+
+
+def test_log_gets_sentences_and_the_record_every_node(log_folder: Path) -> None:
+    meter, stream = Meter(10, NODES), io.StringIO()
+
+    with watch(meter.snapshot, stream, every_s=0.05) as record:
+        time.sleep(0.02)
+        meter.add(Progress("read", 10, 0.5, 0))
+        time.sleep(0.12)
+        meter.add(Progress("paint", 10, 0.5, 1))
+
+    assert record is not None
+    assert record.parent == log_folder
+    told = stream.getvalue().splitlines()
+    assert told[0] == f"the progress of each stage goes to {record}"
+    assert told[1] == "loading models, 0:00:00 so far; 10 to render"
+    assert "rendering 0 of 10 (0 %), the first 10 are past read" in told
+    assert told[-1] == "rendered 10 of 10 after 0:00:00, 1 failed unexpectedly"
+    kept = [json.loads(line) for line in record.read_text().splitlines()]
+    assert [line["event"] for line in kept[-2:]] == ["progress", "progress_end"]
+    assert len(kept) == len(told) - 1
+    assert kept[0]["left_s"] is None
+    assert (kept[-1]["rows_done"], kept[-1]["rows_total"], kept[-1]["left_s"]) == (10, 10, 0.0)
+    assert kept[-1]["unexpected"] == 1
+    assert list(kept[-1]["stages"]) == ["read", "paint"]
+
+
+def test_sentence_says_how_much_is_rendered_how_fast_and_until_when() -> None:
+    nodes = [
+        NodeProgress("read", 800, 2000, 17764.99, 1.0),
+        NodeProgress("paint", 412, 2000, 2.9, 467.6, 2, 3.4),
+    ]
+
+    assert sentence(nodes, 121) == (
+        "rendering 412 of 2,000 (20 %), 3.4 a second, about 0:07:48 left, 2 failed unexpectedly"
+    )
+    assert sentence(nodes, 121, ended=True) == "stopped at 412 of 2,000 after 0:02:01, 2 failed unexpectedly"
+
+
+@pytest.mark.parametrize(
+    ("rows_per_s", "told"), [(3.4, "3.4 a second"), (0.02, "1.2 a minute"), (1 / 3600, "1.0 an hour")]
+)
+def test_slow_rates_are_said_in_minutes_and_hours(rows_per_s: float, told: str) -> None:
+    assert told in sentence([NodeProgress("paint", 1, 10, rows_per_s, 9.0, 0, rows_per_s)], 1)
+
+
+def test_run_goes_on_without_a_record_where_none_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PACKSHOT_LOG_FOLDER", str(tmp_path / "nowhere"))
+    stream = io.StringIO()
+
+    with watch(Meter(1, NODES).snapshot, stream) as record:
+        pass
+
+    assert record is None
+    assert "is not kept" in stream.getvalue()
+    assert "stopped at 0 of 1" in stream.getvalue()
+
+
+def test_terminal_gets_a_line_a_stage_with_rows_rate_and_time_left() -> None:
+    clock = Clock()
+    meter, stream, stop = Meter(1200, NODES, clock), Terminal(), threading.Event()
+    meter.add(Progress("read", 1200, 0.0, 0))
+    for broken in (1, 0, 0, 0, 0):
+        clock.now += 2
+        meter.add(Progress("paint", 40, 2.0, broken))
+    threading.Timer(0.1, stop.set).start()
+
+    show(meter.snapshot, stop, stream, is_terminal=True)
+
+    text = stream.getvalue()
+    assert "1,200/1,200" in text
+    assert "200/1,200" in text
+    assert "20.0 a second" in text
+    assert "0:00:50 left" in text
+    assert "1 failed unexpectedly" in text
+
+
+def test_terminal_is_told_apart_from_a_log() -> None:
+    stream = Terminal()
+
+    with watch(Meter(1, NODES).snapshot, stream, every_s=0.05):
+        pass
+
+    assert "waiting" in stream.getvalue()
+    assert "loading models" in stream.getvalue()
+
+
+def test_error_of_the_run_goes_through_after_a_last_line() -> None:
+    stream = io.StringIO()
+
+    with pytest.raises(KeyError), watch(Meter(1, NODES).snapshot, stream):
+        raise KeyError("the run broke")
+
+    assert stream.getvalue().splitlines()[-1] == "stopped at 0 of 1 after 0:00:00"
