@@ -222,8 +222,9 @@ def report(
 def try_one(
     photo: Annotated[Path, typer.Argument(help="One picture.")],
     recipe: Annotated[
-        str, typer.Option("--recipe", help="What to do to it: a ready recipe's name, or a YAML file.")
-    ] = "replace",
+        str | None,
+        typer.Option("--recipe", help="What to do to it: a ready recipe's name, or a YAML file; `replace` if none."),
+    ] = None,
     find: Annotated[str | None, typer.Option(help="What to look for in it.")] = None,
     prompt: Annotated[str | None, typer.Option(help="What to paint.")] = None,
     mask: Annotated[
@@ -252,9 +253,12 @@ def try_one(
     """Render one picture here and now: no Ray, no S3, no YAML."""
     os.environ.setdefault("TQDM_DISABLE", "1")  # libraries draw a bar a file of weights
     from jobs.try_one import EMBEDDED, recipe_of, try_picture, uses_embedded, where_of
+    from pipelines.recipe import DEFAULT_RECIPE
 
     where = where_of(mask, box)
-    asked = recipe_of(recipe, models, {"find": find, "paint": prompt, "negative": negative}, variants, seed)
+    asked = recipe_of(
+        recipe or DEFAULT_RECIPE, models, {"find": find, "paint": prompt, "negative": negative}, variants, seed
+    )
     with_embedded = uses_embedded(asked, where)
     if with_embedded and models != "embedded":
         raise ConfigError(f"{EMBEDDED}; to see what they make of this picture, say `--models embedded`")
@@ -277,16 +281,18 @@ def _columns(given: list[str]) -> dict[str, str]:
 def doctor(
     catalogue: Annotated[str | None, typer.Option(help="A catalogue to read.")] = None,
     output: Annotated[str | None, typer.Option(help="An output to write to; a small file is put and removed.")] = None,
-    recipe: Annotated[str, typer.Option("--recipe", help="Whose weights to look for.")] = "replace",
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", help="Whose weights to look for; `replace`'s if none.")
+    ] = None,
     placement: PlacementName = "local",
     limit: Limit = None,
     as_json: AsJson = False,
 ) -> None:
     """Check what a render would need: weights, storage, devices."""
     from jobs.doctor import as_text, examine
-    from pipelines.recipe import load
+    from pipelines.recipe import DEFAULT_RECIPE, load
 
-    findings = examine(load(recipe), placement, catalogue, output, limit)
+    findings = examine(load(recipe or DEFAULT_RECIPE), placement, catalogue, output, limit)
     _show({"findings": [vars(finding) for finding in findings]}, as_json, as_text(findings))
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 2)
 
@@ -294,15 +300,18 @@ def doctor(
 @app.command()
 @plainly
 def serve(
-    recipe: Annotated[list[str] | None, typer.Option("--recipe", help="What may be asked for; several times.")] = None,
+    recipe: Annotated[
+        list[str] | None, typer.Option("--recipe", help="What may be asked for, several times; `replace` if none.")
+    ] = None,
     placement: PlacementName = "local",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
 ) -> None:
     """Answer single requests with the same graph: POST /v1/renders, GET /health."""
+    from pipelines.recipe import DEFAULT_RECIPE
     from serve.run import run
 
-    run(recipe or ["replace"], placement, host, port)
+    run(recipe or [DEFAULT_RECIPE], placement, host, port)
 
 
 @app.command()
@@ -454,7 +463,7 @@ def _warn_of_unknown_words(recipe: Recipe) -> None:
 
 
 def _without_columns(template: str) -> str:
-    from pipelines.recipe import template_columns
+    from pipelines.recipe.templates import template_columns
 
     for column in template_columns(template):
         template = template.replace(f"{{{column}}}", "")

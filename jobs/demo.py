@@ -21,13 +21,13 @@ from pathlib import Path
 from pipelines import storage
 from pipelines.errors import InfrastructureError
 from pipelines.night import manifest
+from pipelines.recipe import DEFAULT_RECIPE
 from pipelines.report import write_report
 from sample_world.drawing.catalogue import write_sample_catalogue
 
 logger = logging.getLogger(__name__)
 
 ITEMS = 24
-RECIPE = "replace"
 LOGICAL_CPUS = 4  # what the local placement takes, Ray's own reads and writes among it
 OBJECT_STORE_BYTES = 300 * 1024 * 1024
 START_S = 60.0
@@ -129,7 +129,7 @@ def _submit(environment: dict[str, str], table_uri: str, output_uri: str) -> int
         "render",
         table_uri,
         "--recipe",
-        RECIPE,
+        DEFAULT_RECIPE,
         "--output",
         output_uri,
     ]

@@ -21,7 +21,8 @@ from pipelines.graph import Graph, build
 from pipelines.pixels.crops import from_raw
 from pipelines.pixels.images import decode, encode, thumbnail
 from pipelines.pixels.masks import from_rle
-from pipelines.recipe import MODEL_SETS, Recipe
+from pipelines.recipe import Recipe
+from pipelines.recipe.filling import MODEL_SETS
 from pipelines.rows import BOXES, FAILED, REASONS, REJECTED, ItemError, Row
 from pipelines.stages.compositing import finished_picture
 from pipelines.stages.read import Read

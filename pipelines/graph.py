@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from pipelines.errors import ConfigError
 from pipelines.models.loading import weights_hash
-from pipelines.recipe import Recipe, StepSettings
-from pipelines.recipe.settings import ON_SOURCE, DeliverSettings
+from pipelines.recipe import Recipe
+from pipelines.recipe.settings import DeliverSettings
+from pipelines.recipe.step import StepSettings
 from pipelines.rows import (
     BIG_COLUMNS,
     CATALOGUE_COLUMNS,
@@ -39,6 +40,7 @@ from pipelines.stages.score import Score
 from pipelines.stages.segment import Segment
 from pipelines.storage import Store
 from pipelines.strict import Settings
+from pipelines.tasks import TASKS
 
 STARTS = ("detect", "find", "mask", "score", "judge")
 """The nodes at which an item may be taken up again, where the last manifest holds what they and later ones read."""
@@ -46,15 +48,10 @@ CROPS_ARE_FETCHED = ("score", "judge")
 """The starts at which `read` fetches the stored crops."""
 STEPLESS_LAST = ("score", "judge", "deliver")
 """What comes once, behind the last step."""
-ONLY_FOR = {
-    "reference_bytes": "insert",
-    "scene_bytes": "place",
-    "front_mask_rle": "place",
-    "paint_colour": "recolour",
-}
-"""What `mask` reads for one task alone."""
-MADE_BY_A_CANVAS = ("base_bytes", "canvas_bytes", "overlay_bytes")
-"""What `mask` makes, and `deliver` reads, only for tasks that paint on another canvas than the source."""
+READ_FOR_SOME_TASK = frozenset(column for task in TASKS.values() for column in task.reads)
+"""What `mask` reads for some tasks alone."""
+OWN_CANVAS = frozenset({"base_bytes", "canvas_bytes", "overlay_bytes"})
+"""What `mask` makes, and `deliver` reads, only for tasks with a canvas of their own, and behind other steps."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +215,7 @@ def build(recipe: Recipe, store: Store | None = None) -> Graph:
     for number, step in enumerate(steps, start=1):
         nodes += _step(step, number, recipe.deliver if number < last else None)
     unread = frozenset(() if recipe.score.segmenter else ("region_rgb",))
-    unmade = frozenset(MADE_BY_A_CANVAS if last == 1 and recipe.paint.task in ON_SOURCE else ())
+    unmade = OWN_CANVAS if last == 1 and not TASKS[recipe.paint.task].own_canvas else frozenset()
     nodes += [
         Node("score", Score, recipe.score, step=last, leaves=unread),
         Node("judge", Judge, recipe.judge, step=last),
@@ -238,7 +235,7 @@ def _step(recipe: StepSettings, number: int, hands_on: DeliverSettings | None) -
         ("compose", Compose, recipe.compose),
         ("hand_on", HandOn, hands_on),
     ]
-    leaves = frozenset(column for column, task in ONLY_FOR.items() if task != recipe.paint.task)
+    leaves = READ_FOR_SOME_TASK - set(TASKS[recipe.paint.task].reads)
     return [
         Node(in_step(name, number), stage, section, step=number, leaves=leaves if stage is Mask else frozenset())
         for name, stage, section in chained

@@ -266,9 +266,33 @@ def as_seen_by(row: Row, step: int) -> Row:
     return seen
 
 
-def looked_at(row: Row, on: str) -> Any:
-    """The encoded picture in which a step looks: the source, or what the steps before it made (`on: canvas`)."""
-    return row.get("finished_bytes") or row["image_bytes"] if on == "canvas" else row["image_bytes"]
+@dataclass(frozen=True)
+class Pictures:
+    """A row's encoded pictures, by what they are to the step that asks.
+
+    source: the item's own. current: what the step works on, the source or what the step before it handed on. base:
+    what the finished picture is, bit for bit, outside of what may change; the current picture where the task made no
+    other. canvas: what painted crops are pasted into; the base where the task made no other. overlay: an RGBA file that
+    is laid over the finished picture, or None. Before `mask` has run, base and canvas are the current picture.
+    """
+
+    source: bytes
+    current: bytes
+    base: bytes
+    canvas: bytes
+    overlay: bytes | None
+
+    def named(self, on: Literal["source", "previous_step"]) -> bytes:
+        """The picture in which a step finds its product, as the setting `on` says."""
+        return self.source if on == "source" else self.current
+
+
+def pictures(row: Row) -> Pictures:
+    """Which picture of a row is which, in the step whose names the row has (`as_seen_by`)."""
+    source = row["image_bytes"]
+    current = row.get("finished_bytes") or source
+    base = row.get("base_bytes") or current
+    return Pictures(source, current, base, row.get("canvas_bytes") or base, row.get("overlay_bytes"))
 
 
 def plain(name: str) -> str:

@@ -14,9 +14,10 @@ import yaml
 
 from pipelines import catalogue
 from pipelines.errors import ConfigError
-from pipelines.recipe import Recipe, parse, plain_settings, template_columns
-from pipelines.recipe.settings import NEEDS_WORDS
+from pipelines.recipe import Recipe, parse, plain_settings
+from pipelines.recipe.templates import template_columns
 from pipelines.rows import Row
+from pipelines.tasks import TASKS
 from serve.errors import Refused
 from serve.served import Served, check_can_be_asked
 
@@ -170,7 +171,7 @@ def _painted_by_words(recipe: Recipe) -> int:
     steps = recipe.chain()
     if len(steps) == 1:
         return 0
-    by_words = [number for number, step in enumerate(steps) if step.paint.task in NEEDS_WORDS]
+    by_words = [number for number, step in enumerate(steps) if "prompts.paint" in TASKS[step.paint.task].needs]
     if len(by_words) != 1:
         needed = ", ".join(recipe.needed_columns())
         message = (

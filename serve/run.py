@@ -17,6 +17,7 @@ from pipelines.errors import ConfigError, InfrastructureError
 from pipelines.executors import placement as placements
 from pipelines.executors.placement import Placement
 from pipelines.graph import build as build_graph
+from pipelines.recipe import DEFAULT_RECIPE
 from serve.app import MAX_BODY_BYTES, application
 from serve.executor import GraphOf, online
 from serve.served import Served, offer
@@ -35,7 +36,7 @@ class ServerSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    recipes: tuple[str, ...] = Field(("replace",), description="Names or paths; their weights alone may be used.")
+    recipes: tuple[str, ...] = Field((DEFAULT_RECIPE,), description="Names or paths; their weights alone may be used.")
     placement: str = Field("local", description="local (two processes, each the whole graph) or gpu (two hops).")
     max_body_bytes: int = Field(MAX_BODY_BYTES, gt=0, description="Larger requests are refused. Bytes.")
 

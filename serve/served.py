@@ -120,7 +120,7 @@ def offer(names: Sequence[str]) -> Served:
         InfrastructureError: weights are not there.
     """
     if not names:
-        raise ConfigError("a server without recipes can render nothing; name one, such as 'replace'")
+        raise ConfigError(f"a server without recipes can render nothing; name one, such as {recipes.DEFAULT_RECIPE!r}")
     loaded = tuple(recipes.load(name) for name in names)
     if len({recipe.name for recipe in loaded}) < len(loaded):
         raise ConfigError(f"two recipes of {[recipe.name for recipe in loaded]} have one name; give each its own")

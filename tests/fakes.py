@@ -18,9 +18,9 @@ from pipelines.graph import Graph, build
 from pipelines.models import RGB, Candidates, Found, Painting, Proposals
 from pipelines.pixels.masks import to_rle
 from pipelines.recipe import Recipe, parse
-from pipelines.recipe.settings import FINDS_NOTHING
 from pipelines.rows import plain
 from pipelines.storage import Store
+from pipelines.tasks import task_of
 
 POISON = (255, 0, 255)  # a picture whose first pixel is this breaks the fake detector
 SLOW = "slowly"  # a prompt over which the fake detector takes a second
@@ -139,7 +139,7 @@ def a_recipe(folder: Path, **sections: object) -> Recipe:
     given["prompts"] = {"find": "{category}", "paint": "a {colour} {category}"}
     for name, section in sections.items():
         given[name] = {**given.get(name, {}), **section} if isinstance(section, dict) else section  # type: ignore[assignment,dict-item]
-    if given["paint"].get("task") in FINDS_NOTHING:
+    if not task_of(given["paint"].get("task")).finds_product:
         del given["detect"], given["segment"]
     return parse({"name": "fake", "models": "own", **given})
 

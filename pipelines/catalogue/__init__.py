@@ -22,8 +22,10 @@ from pipelines import storage
 from pipelines.catalogue import cells
 from pipelines.catalogue.tables import TABLES, is_table, parse
 from pipelines.errors import ConfigError, Missing, StorageError
-from pipelines.recipe import Recipe, StepSettings, template_columns
+from pipelines.recipe import Recipe
 from pipelines.recipe.settings import CatalogueSettings
+from pipelines.recipe.step import StepSettings
+from pipelines.recipe.templates import template_columns
 from pipelines.rows import CATALOGUE_COLUMNS, FAILED, OK, OUTCOME_COLUMNS, STEP_WORDS, ItemError, Row, in_step
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".gif", ".bmp")

@@ -58,6 +58,14 @@ def _readable(value: bytes) -> str:
     return value.decode("utf-8", "backslashreplace")
 
 
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def not_text(table: pa.Table, names: Iterable[str]) -> dict[int, ItemError]:
     """By row, what is wrong with cells that say they are text and are not UTF-8."""
     wrong: dict[int, ItemError] = {}
@@ -66,7 +74,7 @@ def not_text(table: pa.Table, names: Iterable[str]) -> dict[int, ItemError]:
             table.column(name).validate(full=True)
         except pa.ArrowInvalid:
             for number, value in enumerate(table.column(name).cast(pa.binary()).to_pylist()):
-                if value is not None and _readable(value) != value.decode("utf-8", "replace"):
+                if value is not None and not _is_utf8(value):
                     detail = f"column {name!r} holds {_readable(value)!r}, which is not UTF-8; rename or rewrite it"
                     wrong[number] = ItemError("bad_value", detail)
     return wrong

@@ -14,8 +14,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.pixels.cutouts import Cutout
-
 RGB = NDArray[np.uint8]  # (H, W, 3)
 
 
@@ -116,10 +114,3 @@ class Encoder(Protocol):
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(N, D) of unit length; N may be 0."""
-
-
-class Matting(Protocol):
-    """Cut a product out with a soft edge."""
-
-    def __call__(self, rgb: RGB, product: NDArray[np.bool_]) -> Cutout:
-        """The cut-out (H, W) of the product that the mask (H, W) names: source pixels where opaque, unmixed colours."""

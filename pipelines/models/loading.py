@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipelines.errors import ConfigError, InfrastructureError, PackshotError
-from pipelines.models import Detector, Encoder, Matting, Painter, Segmenter
+from pipelines.models import Detector, Encoder, Painter, Segmenter
 from pipelines.models.kinds import GROUNDING_DINO, check_kind, kind_of
 from pipelines.models.weight_files import pickles_read
+from pipelines.pixels.cutouts import Matting
 from pipelines.recipe.settings import DetectSettings, Lora, PaintSettings, ScoreSettings, SegmentSettings
 from pipelines.strict import Checkpoint
 

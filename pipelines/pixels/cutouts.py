@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,13 @@ class Cutout:
             )
         if self.rgb.dtype != np.uint8 or self.alpha.dtype != np.uint8:
             raise ValueError(f"a cut-out of {self.rgb.dtype} and {self.alpha.dtype}; expected uint8, 0..255")
+
+
+class Matting(Protocol):
+    """Cut a product out with a soft edge."""
+
+    def __call__(self, rgb: Rgb, product: Mask) -> Cutout:
+        """The cut-out (H, W) of the product that the mask (H, W) names: source pixels where opaque, unmixed colours."""
 
 
 def hard_cutout(rgb: Rgb, product: Mask) -> Cutout:

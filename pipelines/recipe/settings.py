@@ -8,21 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipelines.strict import AnyCheckpoint, Checkpoint, Settings
+from pipelines.tasks import DEFAULT, TASKS, AnyLayout, TaskName
 
 DEFAULT_NEGATIVE_PROMPT = "blurry, distorted, deformed, low quality, text, watermark"
-Task = Literal["replace", "recolour", "remove", "background", "studio", "outpaint", "place", "insert", "restyle"]
-FINDS_NOTHING: frozenset[Task] = frozenset({"outpaint", "restyle"})
-"""Tasks on the whole picture: no product is looked for."""
-DRAWS_NOTHING: frozenset[Task] = frozenset({"studio"})
-"""Tasks without a painter."""
-KEEPS_PRODUCT: frozenset[Task] = frozenset({"background", "studio", "place"})
-"""Tasks that show the product itself: white in a given mask is what lies round it."""
-ON_SOURCE: frozenset[Task] = frozenset({"replace", "recolour", "remove", "restyle"})
-"""Tasks that paint on the source where it stands: they make no other canvas."""
-MOVES_THE_PICTURE: frozenset[Task] = frozenset({"studio", "outpaint", "place"})
-"""Tasks after which a pixel of the source lies elsewhere, or nowhere."""
-NEEDS_WORDS: frozenset[Task] = frozenset({"replace", "background", "restyle"})
-"""Tasks that do nothing without `prompts.paint`."""
+On = Literal["source", "previous_step"]
 
 
 class ModelSettings(Settings):
@@ -84,9 +73,7 @@ class PromptSettings(Settings):
     """The words, as templates over the table's columns: `a {colour} {category}`."""
 
     find: str = Field("{category}", description="What to look for in the picture.")
-    paint: tuple[str, ...] = Field(
-        ("",), min_length=1, description="What to paint; variants take the prompts in turn. Some tasks need none."
-    )
+    paint: tuple[str, ...] = Field(("",), min_length=1, description="What to paint; variants take the prompts in turn.")
     colour: str | None = Field(None, description="The new colour, named or `#rrggbb`; for `recolour`.")
     negative: str = Field(DEFAULT_NEGATIVE_PROMPT, description="What the painter keeps away from.")
 
@@ -139,8 +126,9 @@ class DetectSettings(ModelSettings):
     max_area: float = Field(
         0.9, gt=0, le=1, description="Larger boxes are refused: most answer nothing. Share of picture."
     )
-    on: Literal["source", "canvas"] = Field(
-        "source", description="Where a later step looks: in the source, or in what the steps before made."
+    on: On = Field(
+        "source",
+        description="Where a later step finds: in the source, or in the picture that the step before handed on.",
     )
     ambiguous_margin: float = Field(
         0.05, ge=0, le=1, description="Two boxes whose scores are closer than this are recorded as ambiguous."
@@ -154,9 +142,9 @@ class SegmentSettings(ModelSettings):
     """How a box becomes a mask."""
 
     role = "segmenter"
-    on: Literal["source", "canvas"] = Field(
+    on: On = Field(
         "source",
-        description="Where a later step cuts: as `detect.on`, in the source, or in what the steps before made.",
+        description="Where a later step cuts: as `detect.on`, in the source, or in the picture that was handed on.",
     )
     room: Room = Field(
         None,
@@ -179,8 +167,9 @@ class FindSettings(ModelSettings):
     by: Literal["clip", "reference"] = Field(
         "clip", description="What candidates are compared with: `prompts.find`, or the item's reference pictures."
     )
-    on: Literal["source", "canvas"] = Field(
-        "source", description="Where a later step looks: in the source, or in what the steps before made."
+    on: On = Field(
+        "source",
+        description="Where a later step finds: in the source, or in the picture that the step before handed on.",
     )
     negatives: tuple[str, ...] = Field(
         (), description="What the product is not; one whose words the prompt has is left out. With `by: clip`."
@@ -222,101 +211,12 @@ class FindSettings(ModelSettings):
         return {**super().weights(), "encoder": self.encoder}
 
 
-class OnSource(Settings):
-    """The picture is painted on where it stands."""
-
-    task: Literal["replace", "recolour", "remove", "insert", "restyle"] = "replace"
-    fill: Literal["original", "blur", "neutral", "telea", "navier_stokes", "border", "edge"] = Field(
-        "original",
-        description="What lies under the mask before noise is put on it; counts below `paint.strength` 1, where "
-        "`replace` begins with `blur` and `remove` with `telea`.",
-    )
-
-
-class OnBackground(Settings):
-    """The product stays and all else is painted."""
-
-    task: Literal["background"] = "background"
-    edge: Literal["matte", "hard"] = Field(
-        "matte",
-        description="`matte`: half-transparent pixels of the edge are unmixed, so that no old background glows.",
-    )
-
-
-Margin = Annotated[float, Field(ge=0, le=4)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class OnLargerCanvas(Settings):
-    """The canvas grows and the scene goes on."""
-
-    task: Literal["outpaint"] = "outpaint"
-    aspect: str | None = Field(
-        None,
-        pattern=r"^[1-9]\d*:[1-9]\d*$",
-        description="Width to height, as `4:5`; the canvas grows to it, never shrinks.",
-    )
-    margins: tuple[Margin, Margin, Margin, Margin] = Field(
-        (0.0, 0.0, 0.0, 0.0), description="Growth above, right, below and left, before `aspect`. Shares of the picture."
-    )
-    anchor_xy: tuple[Share, Share] = Field(
-        (0.5, 0.5), description="Where the old picture lies in the free room: 0 left or top, 1 right or bottom."
-    )
-
-
-class InStudio(Settings):
-    """The product cut out, on one colour, with its shadow; nothing is generated."""
-
-    task: Literal["studio"] = "studio"
-    show: Literal["product", "cut_out", "alpha", "mask"] = Field(
-        "product",
-        description="The product on its ground, or without one (a transparent PNG or WebP); its opacity as grey; or a "
-        "mask for editors: the product black, which is preserved, and white what is filled.",
-    )
-    colour: str = Field("white", description="Of the ground: a name or `#rrggbb`.")
-    frame: Literal["product", "source"] = Field(
-        "product",
-        description="Made to fit round the product by `fill`, `margin`, `aspect` and `side_px`; or the source's own, "
-        "so that alpha and mask lie over it.",
-    )
-    fill: float = Field(0.85, gt=0.05, le=1, description="The product's larger side by the frame's; Amazon asks 0.85.")
-    margin: float = Field(0.0, ge=0, lt=0.5, description="What stays free at every side. Share of the frame.")
-    aspect: str = Field("1:1", pattern=r"^[1-9]\d*:[1-9]\d*$", description="Width to height of the picture.")
-    shadow: float = Field(0.5, ge=0, le=1, description="Darkness of the contact shadow; 0 is none.")
-    side_px: int | None = Field(
-        None, ge=64, le=10_000, description="Longest side; null keeps the product's own pixels, bit for bit."
-    )
-
-
-class InScene(Settings):
-    """The product cut out, set into the picture that `catalogue.scene` names, and its seam harmonised."""
-
-    task: Literal["place"] = "place"
-    centre_xy: tuple[float, float] = Field(
-        (0.5, 0.6), description="Where the product's middle goes. Shares of the scene."
-    )
-    height: float = Field(0.5, gt=0, le=2, description="The product's height by the scene's.")
-    rotation_deg: float = Field(0.0, ge=-180, le=180, description="Turn, counter-clockwise. Degrees.")
-    shadow: float = Field(0.5, ge=0, le=1, description="Darkness of the contact shadow; 0 is none.")
-    seam_px: int = Field(
-        4, ge=0, le=256, description="How far to both sides of its outline the seam is harmonised; 0 is not. Pixels."
-    )
-
-
-def _any_of(schema: dict[str, Any]) -> None:
-    schema["anyOf"] = schema.pop("oneOf")  # a recipe leaves `task` out, so that more than one may fit
-
-
-Layout = Annotated[
-    OnSource | OnBackground | OnLargerCanvas | InStudio | InScene,
-    Field(discriminator="task", json_schema_extra=_any_of),
-]
-
-
 class MaskSettings(Settings):
     """Where pixels may change, what is denoised, and which crops the painter sees."""
 
-    layout: Layout = Field(OnSource(), description="What the task paints on; its `task` is `paint.task`.")
+    layout: AnyLayout = Field(
+        DEFAULT.layout(task=DEFAULT.name), description="What the task paints on; its `task` is `paint.task`."
+    )
     instances: Literal["highest_score", "largest", "all", "per_instance"] = Field(
         "highest_score",
         description="Which boxes to repaint; `all` sees them in one crop, `per_instance` each in a crop of its own.",
@@ -352,8 +252,8 @@ class MaskSettings(Settings):
     )
     denoise_shape: Literal["outline", "box"] = Field(
         "outline",
-        description="What is denoised: the mask, whose outline tells a painter what to paint, or the box round it, as "
-        "`remove` does, so that nothing tells what was there.",
+        description="What is denoised: the mask, whose outline tells a painter what to paint, or the box round it, so "
+        "that nothing tells what was there.",
     )
     max_area: float = Field(0.9, gt=0, le=1, description="A larger mask is refused. Share of the picture.")
     crop_px: int = Field(
@@ -384,7 +284,7 @@ class PaintSettings(ModelSettings):
     """How a crop is repainted."""
 
     role = "painter"
-    task: Task = Field("replace", description="What happens to the product.")
+    task: TaskName = Field(DEFAULT.name, description="What happens to the product.")
     variants: int = Field(4, ge=1, le=64, description="Candidate pictures an item.")
     sampler: Literal["ddim", "euler", "euler_a", "heun", "dpm++_2m", "dpm++_2m_sde", "dpm++_3m_sde", "unipc", "lcm"] = (
         Field("ddim", description="The diffusion sampler, by the name people know.")
@@ -413,8 +313,8 @@ class PaintSettings(ModelSettings):
     )
 
     def weights(self) -> dict[str, Checkpoint]:
-        """The painter's, and those of its LoRAs as `lora1`, `lora2` ...; none where the task draws nothing."""
-        if self.task in DRAWS_NOTHING:
+        """The painter's, and those of its LoRAs as `lora1`, `lora2` ...; none where the task paints nothing."""
+        if not TASKS[self.task].paints:
             return {}
         return {**super().weights(), **{f"lora{number}": one.checkpoint for number, one in enumerate(self.lora, 1)}}
 

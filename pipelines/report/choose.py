@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from pipelines.night import manifest
 from pipelines.night.manifest import Published
-from pipelines.recipe.settings import MOVES_THE_PICTURE
 from pipelines.report.counts import flat_variants
 from pipelines.rows import FAILED, PENDING, REJECTED, Row, as_seen_by, in_step
+from pipelines.tasks import task_of
 
 A_REASON = 8
 SHOWN = [
@@ -124,7 +124,7 @@ def read_rows(published: Published, numbers: Sequence[int]) -> dict[int, Row]:
     """
     recipe = published.facts["recipe"]
     steps = recipe.get("steps") or [recipe]
-    on_source = not MOVES_THE_PICTURE & {step["paint"].get("task", "replace") for step in steps}
+    on_source = not any(task_of(step["paint"].get("task")).moves_picture for step in steps)
     columns = [in_step(name, step) for step in range(1, len(steps) + 1) for name in SHOWN]
     found: dict[int, Row] = {}
     start = 0

@@ -12,14 +12,14 @@ from pipelines.pixels.cutouts import from_png
 from pipelines.pixels.images import Picture, decode
 from pipelines.pixels.layouts.laying import lay
 from pipelines.pixels.masks import from_rle
-from pipelines.rows import Row
+from pipelines.rows import Row, pictures
 
 Rgb = NDArray[np.uint8]
 
 
 def base_of(row: Row) -> Picture:
-    """What the finished picture is, bit for bit, outside what may change: the source, or what took its place."""
-    return decode(row.get("base_bytes") or row["image_bytes"])
+    """What the finished picture is, bit for bit, outside what may change: `rows.Pictures.base`, decoded."""
+    return decode(pictures(row).base)
 
 
 def changeable(row: Row) -> NDArray[np.bool_]:
@@ -38,8 +38,9 @@ def finished_picture(row: Row, crops: Sequence[Rgb], feather_px: float) -> Rgb:
         crops: (S, S, 3) each, in the order of the regions.
         feather_px: inward feather of the paste, pixels of the picture.
     """
-    picture = base_of(row).rgb if row.get("canvas_bytes") is None else decode(row["canvas_bytes"]).rgb
-    overlay = None if row.get("overlay_bytes") is None else from_png(row["overlay_bytes"])
+    encoded = pictures(row)
+    picture = decode(encoded.canvas).rgb
+    overlay = None if encoded.overlay is None else from_png(encoded.overlay)
     shown = from_rle(row["allow_mask_rle"]) & from_rle(row["repaint_mask_rle"])
     for crop, region in zip(crops, row["regions_xyxy"], strict=True):
         # Under a cut-out nothing of the old picture may shine through: the soft edge is the cut-out's own.

@@ -13,7 +13,7 @@ from pipelines.pixels.crops import from_raw
 from pipelines.pixels.images import Picture, decode, encode
 from pipelines.pixels.proof import Proof, prove
 from pipelines.recipe.settings import DeliverSettings
-from pipelines.rows import CROPS, REGIONS, RLE, STRINGS, ItemError, Row, Update
+from pipelines.rows import CROPS, REGIONS, RLE, STRINGS, ItemError, Row, Update, pictures
 from pipelines.stages.compositing import base_of, changeable, finished_picture
 from pipelines.stages.encoding import File, as_file
 from pipelines.storage import Store
@@ -74,7 +74,8 @@ class Deliver:
         base, allow = base_of(row), changeable(row)
         crops = [from_raw(raw) for raw in row["finished_crops"]]
         count = len(row["regions_xyxy"])
-        source_jpeg = None if row.get("base_bytes") else row["image_bytes"]
+        encoded = pictures(row)
+        source_jpeg = encoded.source if encoded.base is encoded.source else None
         files: list[File | None] = []
         for variant, kept in enumerate(row["variant_kept"]):
             own = crops[variant * count : (variant + 1) * count]

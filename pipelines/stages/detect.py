@@ -12,7 +12,7 @@ from pipelines.models.loading import load_detector
 from pipelines.pixels.boxes import area_fraction, nms
 from pipelines.pixels.images import decode
 from pipelines.recipe.settings import DetectSettings
-from pipelines.rows import BOXES, POINTS, RLE, SCORES, STRINGS, ItemError, Row, Update, looked_at
+from pipelines.rows import BOXES, POINTS, RLE, SCORES, STRINGS, ItemError, Row, Update, pictures
 
 
 class Detect:
@@ -46,7 +46,7 @@ class Detect:
             for index, row in enumerate(rows)
             if row["given_mask_rle"] is None and not row["given_boxes_xyxy"] and not row["given_points"]
         ]
-        images = [decode(looked_at(rows[index], self.settings.on)).rgb for index in asked]
+        images = [decode(pictures(rows[index]).named(self.settings.on)).rgb for index in asked]
         found = self.detector(images, [rows[index]["find_prompt"] for index in asked])
         updates: list[Update | ItemError] = [_given(row["given_boxes_xyxy"]) for row in rows]
         for index, image, answer in zip(asked, images, found, strict=True):

@@ -25,7 +25,7 @@ from pipelines.pixels.proposals import (
     without_doubles,
 )
 from pipelines.recipe.settings import FindSettings, ScoreSettings, SegmentSettings
-from pipelines.rows import BOXES, RLE, SCORES, STRINGS, ItemError, Row, Update, looked_at
+from pipelines.rows import BOXES, RLE, SCORES, STRINGS, ItemError, Row, Update, pictures
 
 REFERENCE_LABEL = "reference"
 RANKED_PX = 2048  # of the longest side: a product a tenth as wide still has what an encoder of 224 pixels can see
@@ -89,7 +89,7 @@ class Find:
                 updates[index] = ItemError("reference_needed", "`find.by: reference` compares with the item's pictures")
             else:
                 asked.append(index)
-        images = [decode(looked_at(rows[index], self.settings.on)).rgb for index in asked]
+        images = [decode(pictures(rows[index]).named(self.settings.on)).rgb for index in asked]
         for index, image, proposals in zip(asked, images, self.proposer(images), strict=True):
             updates[index] = self._update(rows[index], image, proposals)
         return updates

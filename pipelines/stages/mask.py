@@ -8,19 +8,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipelines.models import Matting
 from pipelines.models.loading import load_matting
 from pipelines.pixels.boxes import area_fraction
 from pipelines.pixels.crops import context_region, cut
-from pipelines.pixels.cutouts import to_png
+from pipelines.pixels.cutouts import Matting, to_png
 from pipelines.pixels.grounds import reference_cutout
 from pipelines.pixels.images import decode, encode
-from pipelines.pixels.layouts import Layout
+from pipelines.pixels.layouts import CanvasTooLarge, Layout
 from pipelines.pixels.layouts.laying import overlap
 from pipelines.pixels.masks import closed, diagonal_px, drop_specks, fill_holes, from_rle, largest_parts, to_rle
-from pipelines.recipe.settings import FINDS_NOTHING, KEEPS_PRODUCT, MaskSettings
-from pipelines.rows import BOXES, REGIONS, RLE, SCORES, SIZE_WH, ItemError, Row, Update
-from pipelines.tasks import CannotBeLaidOut, Given, Work, work
+from pipelines.recipe.settings import MaskSettings
+from pipelines.rows import BOXES, REGIONS, RLE, SCORES, SIZE_WH, ItemError, Row, Update, pictures
+from pipelines.tasks import TASKS, Edit, EditError, Given
 
 Bool = NDArray[np.bool_]
 
@@ -68,68 +67,66 @@ class Mask:
 
     def __init__(self, settings: MaskSettings, matting: Matting | None = None) -> None:
         self.settings = settings
+        self.task = TASKS[settings.layout.task]
         self.matting = matting or load_matting()
 
     def __call__(self, rows: Sequence[Row]) -> list[Update | ItemError]:
-        """Each row by itself."""
+        """Mask each row by itself."""
         return [self._mask(row) for row in rows]
 
     def _mask(self, row: Row) -> Update | ItemError:
-        finds = self.settings.layout.task not in FINDS_NOTHING
-        products = self._products(row) if finds else []
-        if finds and not products:
+        products = self._products(row) if self.task.finds_product else []
+        if self.task.finds_product and not products:
             return {"reason": "empty_mask"}
-        if finds and (found := np.logical_or.reduce(products)).mean() > self.settings.max_area:
+        if products and (found := np.logical_or.reduce(products)).mean() > self.settings.max_area:
             return {"reason": "mask_covers_everything", "allow_mask_rle": to_rle(found)}
         given = self._given(row, products)
         try:
-            return self._update(row, given, work(self.settings, given, self.matting))
-        except CannotBeLaidOut as error:
+            edit = self.task.edit(self.settings.layout, self.settings, given)
+        except EditError as error:
             return ItemError(error.reason, str(error))
+        except CanvasTooLarge as error:
+            return ItemError("canvas_too_large", str(error))
+        return self._update(row, given, edit)
 
-    def _update(self, row: Row, given: Given, found: Work) -> Update:
-        layout, side_px = found.layout, self.settings.crop_px
-        regions = [context_region(leak, side_px) for leak in found.leaks]
-        moved = layout.base is not given.source
-        base = encode(layout.base, "png", alpha=found.alpha, icc_profile=_profile(row)) if moved else None
-        start = found.start
+    def _update(self, row: Row, given: Given, edit: Edit) -> Update:
+        layout, start, side_px = edit.layout, edit.start, self.settings.crop_px
+        regions = [context_region(mask, side_px) for mask in edit.inpaint_masks]
         return {
-            "base_bytes": base or row.get("finished_bytes"),
+            "base_bytes": _made_base(row, given, edit) or row.get("finished_bytes"),
             "canvas_bytes": None if layout.canvas is layout.base else encode(layout.canvas, "png"),
             "canvas_size_wh": [layout.base.shape[1], layout.base.shape[0]],
-            "overlay_bytes": None if found.overlay is None else to_png(found.overlay),
+            "overlay_bytes": None if edit.overlay is None else to_png(edit.overlay),
             "allow_mask_rle": to_rle(layout.allow),
             "changed_mask_rle": to_rle(layout.allow | _changed_before(row, layout)),
-            "repaint_mask_rle": to_rle(np.logical_or.reduce([layout.repaint, *found.leaks])),
+            "repaint_mask_rle": to_rle(np.logical_or.reduce([layout.repaint, *edit.inpaint_masks])),
             "regions_xyxy": [list(region) for region in regions],
             "region_rgb": [cut(layout.canvas, region, side_px).tobytes() for region in regions],
             "region_start": None if start is None else [cut(start, region, side_px).tobytes() for region in regions],
         }
 
     def _given(self, row: Row, products: Sequence[Bool]) -> Given:
-        task = self.settings.layout.task
-        placed = task == "place" and row["scene_bytes"] is not None
+        own = {name: row[name] for name in self.task.reads}
+        scene, front, references = own.get("scene_bytes"), own.get("front_mask_rle"), own.get("reference_bytes")
         return Given(
-            source=decode(_current(row)).rgb,
+            source=decode(pictures(row).current).rgb,
+            matting=self.matting,
             products=products,
             exact=row["given_mask_rle"] is not None,
-            colour=row["paint_colour"],
-            scene=decode(row["scene_bytes"]).rgb if placed else None,
-            front=from_rle(row["front_mask_rle"]) if placed and row["front_mask_rle"] else None,
-            reference=reference_cutout(row["reference_bytes"][0])
-            if task == "insert" and row["reference_bytes"]
-            else None,
+            colour=own.get("paint_colour"),
+            scene=decode(scene).rgb if scene else None,
+            front=from_rle(front) if front else None,
+            reference=reference_cutout(references[0]) if references else None,
         )
 
     # --- which pixels are the product's
 
     def _products(self, row: Row) -> list[Bool]:
         """The masks that the task is about, none of them empty: of products, or what a given mask says."""
-        keeps = self.settings.layout.task in KEEPS_PRODUCT
         if row["given_mask_rle"] is not None:
             white = from_rle(row["given_mask_rle"])
             # White is what may change: where the task keeps the product, that is what lies round it.
-            masks = [white if self.settings.invert == keeps else ~white]
+            masks = [white if self.settings.invert == self.task.keeps_product else ~white]
         else:
             found = [from_rle(row["object_masks_rle"][index]) for index in self._chosen(row)]
             masks = [self._tidy(mask) for mask in found if mask.any()]
@@ -157,12 +154,6 @@ class Mask:
         return round(share * diagonal_px(mask))
 
 
-def _current(row: Row) -> bytes:
-    """The encoded picture that a step paints on: what the step before made, or the source."""
-    picture: bytes = row.get("finished_bytes") or row["image_bytes"]
-    return picture
-
-
 def _changed_before(row: Row, layout: Layout) -> Bool:
     """What earlier steps may have changed, where it lies now."""
     if row.get("changed_mask_rle") is None or layout.at_xy is None:
@@ -173,6 +164,9 @@ def _changed_before(row: Row, layout: Layout) -> Bool:
     return moved
 
 
-def _profile(row: Row) -> bytes | None:
-    """The colour profile of the picture that is delivered: the scene's where the product is placed in one."""
-    return decode(row["scene_bytes"] or row["image_bytes"]).icc_profile
+def _made_base(row: Row, given: Given, edit: Edit) -> bytes | None:
+    """The base that the task made, as a file with the colour profile of the picture it was made from; or None."""
+    if edit.layout.base is given.source:
+        return None
+    made_from = decode(pictures(row).current if given.scene is None else row["scene_bytes"])
+    return encode(edit.layout.base, "png", alpha=edit.alpha, icc_profile=made_from.icc_profile)

@@ -10,9 +10,10 @@ from pipelines.models import RGB, Painter, Painting
 from pipelines.models.loading import load_painter
 from pipelines.pixels.crops import cut_mask, from_raw
 from pipelines.pixels.masks import depth, from_rle
-from pipelines.recipe.settings import DRAWS_NOTHING, PaintSettings
+from pipelines.recipe.settings import PaintSettings
 from pipelines.rows import CROPS, REGIONS, RLE, STRINGS, ItemError, Row, Update
 from pipelines.stages.seeds import region_seed, seeds_for
+from pipelines.tasks import TASKS
 
 
 class Paint:
@@ -40,7 +41,7 @@ class Paint:
 
     def __init__(self, settings: PaintSettings, painter: Painter | None = None) -> None:
         self.settings = settings
-        self.painter = painter or (_nothing if settings.task in DRAWS_NOTHING else load_painter(settings))
+        self.painter = painter or (load_painter(settings) if TASKS[settings.task].paints else _nothing)
 
     def __call__(self, rows: Sequence[Row]) -> list[Update | ItemError]:
         """Paint every row's variants and regions in one go."""
@@ -81,6 +82,6 @@ def _update(seeds: list[int], crops: Sequence[RGB | None]) -> Update | ItemError
 
 
 def _nothing(paintings: Sequence[Painting]) -> list[RGB]:
-    """The painter of a task that draws nothing."""
+    """The painter of a task that paints nothing."""
     assert not paintings
     return []

@@ -14,7 +14,7 @@ from pipelines.models.loading import load_segmenter
 from pipelines.pixels.images import decode
 from pipelines.pixels.masks import to_rle
 from pipelines.recipe.settings import SegmentSettings
-from pipelines.rows import BOXES, POINTS, RLE, SCORES, ItemError, Row, Update, looked_at
+from pipelines.rows import BOXES, POINTS, RLE, SCORES, ItemError, Row, Update, pictures
 
 
 class Segment:
@@ -45,7 +45,7 @@ class Segment:
         """Segment the rows with boxes in one call; masks are made and packed one at a time."""
         prompts = [_prompts(row) for row in rows]
         asked = [index for index, some in enumerate(prompts) if some]
-        images = [decode(looked_at(rows[index], self.settings.on)).rgb for index in asked]
+        images = [decode(pictures(rows[index]).named(self.settings.on)).rgb for index in asked]
         updates: list[Update | ItemError] = [{} for _ in rows]
         for index, candidates in zip(asked, self.segmenter(images, [prompts[index] for index in asked]), strict=True):
             best = [_chosen(candidate, self.settings.detail) for candidate in candidates]

@@ -7,7 +7,7 @@ from typing import Final
 
 from pipelines import recipe as recipes
 from pipelines.models.loading import load_matting
-from pipelines.recipe import MODEL_SETS
+from pipelines.recipe.filling import MODEL_SETS
 from pipelines.recipe.settings import FindSettings
 from sample_world.evaluation import finding, matting
 from sample_world.evaluation.bars import Bar

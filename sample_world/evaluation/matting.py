@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from pipelines.models import Matting
-from pipelines.pixels.cutouts import UNKNOWN, Cutout, hard_cutout, on_colour, trimap
+from pipelines.pixels.cutouts import UNKNOWN, Cutout, Matting, hard_cutout, on_colour, trimap
 from pipelines.pixels.masks import Mask, diagonal_px, drop_specks, fill_holes, from_rle, padded_window
 from sample_world.drawing.scenes import SceneObject, cutouts
 from sample_world.evaluation.bars import Bar

@@ -25,8 +25,9 @@ from pipelines import catalogue
 from pipelines import recipe as recipes
 from pipelines.executors import inline
 from pipelines.graph import build
-from pipelines.models import RGB, Matting
+from pipelines.models import RGB
 from pipelines.models.loading import load_matting
+from pipelines.pixels.cutouts import Matting
 from pipelines.pixels.fills import filled
 from pipelines.pixels.images import decode, encode
 from pipelines.pixels.masks import from_rle, padded_window
@@ -34,9 +35,9 @@ from pipelines.pixels.overlap import boundary_iou
 from pipelines.pixels.proof import prove
 from pipelines.pixels.seams import seam_gradient
 from pipelines.recipe import Recipe
-from pipelines.recipe.settings import FINDS_NOTHING
 from pipelines.rows import OK, Row, as_seen_by
 from pipelines.stages.compositing import base_of, changeable
+from pipelines.tasks import TASKS
 from sample_world.drawing.scenes import HELD_OUT_SEED, bodies, plate, product_picture, scene
 from sample_world.drawing.textures import COLOURS
 from sample_world.evaluation.bars import Bar
@@ -162,7 +163,7 @@ def measure(name: str, edited: Sequence[Edited]) -> dict[str, Figure]:
         ),
     }
     tasks = [step.paint.task for step in recipe.chain()]
-    if tasks[0] not in FINDS_NOTHING:
+    if TASKS[tasks[0]].finds_product:
         found = [(one, _found(one)) for one in edited]
         overlaps = [boundary_iou(mask, one.case.thing.mask) for one, mask in found if mask is not None]
         figures[f"{name}: boundary IoU of the product's mask"] = average(overlaps)

@@ -307,9 +307,9 @@ TASKS = {
     "recolour": "judge",
     "remove": "judge",
     "restyle": "judge",
+    "insert": "judge",
     "background": "mask",
     "place": "mask",
-    "insert": "mask",
 }
 
 

@@ -3,6 +3,7 @@ import pytest
 from pipelines import recipe as recipes
 from pipelines.errors import ConfigError
 from pipelines.graph import build
+from pipelines.recipe.templates import template_columns
 from pipelines.strict import Checkpoint, Settings
 
 GIVEN = {"name": "x", "models": "embedded", "prompts": {"paint": "a {colour} {category}"}}
@@ -82,7 +83,7 @@ def test_template_holds_bare_columns_only(template):
 
 
 def test_template_columns_come_in_order_and_doubled_braces_are_text():
-    assert recipes.template_columns("a {colour} {{literal}} {product type}") == ["colour", "product type"]
+    assert template_columns("a {colour} {{literal}} {product type}") == ["colour", "product type"]
 
 
 def test_seeds_are_one_a_variant():
@@ -167,7 +168,9 @@ def test_a_slip_in_a_step_names_the_step_and_the_nearest_setting():
     assert refused_chain(a_chain(2, promts={})) == "step 2: `promts` is not a setting; did you mean `prompts`?"
     assert refused_chain(a_chain(1, mask={"gorw": 1})) == "step 1: `mask.gorw` is not a setting; did you mean `grow`?"
     assert refused_chain(a_chain(2, paint={"task": "background", "steps": 0})).startswith("step 2: `paint.steps` is 0")
-    assert refused_chain(a_chain(2, paint={"task": "recolour"})).startswith("step 2: `prompts.colour` belongs to")
+    assert refused_chain(a_chain(2, paint={"task": "recolour"})).startswith(
+        "step 2: the task 'recolour' needs `prompts.colour`"
+    )
     assert refused_chain(a_chain(1, paint=5)).startswith("step 1: `paint` is 5")
     assert refused_chain({**GRASS, "steps": [*GRASS["steps"], {}]}) == "step 3: `prompts` is missing"
 
@@ -179,7 +182,9 @@ def test_a_slip_in_what_all_steps_share_is_told_once_and_as_the_recipes():
 
 
 def test_a_problem_of_the_whole_recipe_names_no_empty_place():
-    assert refused(prompts={"paint": ""}) == "the task 'replace' paints what `prompts.paint` says, and it says nothing"
+    told = refused(prompts={"paint": ""})
+
+    assert told.startswith("the task 'replace' needs `prompts.paint`, which says nothing. What to paint")
 
 
 def test_steps_share_the_recipe_s_sections_and_the_last_one_is_what_is_scored():

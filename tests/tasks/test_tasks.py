@@ -11,11 +11,10 @@ from pipelines.errors import ConfigError
 from pipelines.executors.inline import run
 from pipelines.pixels.images import decode, encode
 from pipelines.pixels.masks import bounding_box, from_rle
-from pipelines.recipe import TASK_DEFAULTS
 from pipelines.stages.compositing import base_of
+from pipelines.tasks import TASKS
 from tests.fakes import FakeDetector, a_graph, a_picture, a_recipe
 
-TASKS = tuple(TASK_DEFAULTS)
 BADGE = np.pad(np.full((40, 40), 255, np.uint8), 12)
 
 

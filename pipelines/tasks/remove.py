@@ -1,0 +1,43 @@
+"""Take the product out and go on with what lies behind it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipelines.pixels.fills import Content
+from pipelines.tasks.base import Edit, Given, Growth, Layout, Task
+from pipelines.tasks.on_source import filled_start, paint_products
+
+
+class RemoveLayout(Layout):
+    """The picture is painted on where it stands."""
+
+    task: Literal["remove"] = "remove"
+    fill: Content = Field(
+        "original",
+        description="What lies under the mask before noise is put on it; counts below `paint.strength` 1, where "
+        "`telea` is filled in.",
+    )
+
+
+def edit(layout: RemoveLayout, growth: Growth, given: Given) -> Edit:
+    """Repaint each product, from the surroundings continued into it."""
+    return paint_products(growth, given, filled_start(given, layout.fill))
+
+
+TASK = Task(
+    name="remove",
+    layout=RemoveLayout,
+    edit=edit,
+    # What is removed leaves neither its shadow nor its outline to tell what was there. To fit its colours made it
+    # worse: Delta E 2000 to the scene without the product is 4.5 with the fit, 3.0 without, on 7 held-out products.
+    defaults={
+        "paint": {"guidance": 1.0, "strength": 0.35},
+        "mask": {"grow": 0.03, "shadow_margin": 0.12, "denoise_shape": "box"},
+        "compose": {"colour_fit": False},
+        "score": {"likeness": False},
+    },
+    fill="telea",  # where Krita AI Diffusion takes LaMa
+)
