@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 from pydantic import Field
 
 from pipelines.tasks import background, insert, outpaint, place, recolour, remove, replace, restyle, studio
-from pipelines.tasks.base import Edit, EditError, Given, Growth, Layout, Task
+from pipelines.tasks.base import Edit, EditError, Given, Growth, LayoutSettings, Task
 
 __all__ = ["DEFAULT", "TASKS", "AnyLayout", "Edit", "EditError", "Given", "Growth", "Task", "TaskName", "task_of"]
 
@@ -32,7 +32,7 @@ def _any_of(schema: dict[str, Any]) -> None:
 
 if TYPE_CHECKING:
     TaskName = str
-    AnyLayout = Layout
+    AnyLayout = LayoutSettings
 else:
     TaskName = Literal[tuple(TASKS)]
     AnyLayout = Annotated[

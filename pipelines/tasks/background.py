@@ -8,10 +8,10 @@ from pydantic import Field
 
 from pipelines.pixels import layouts
 from pipelines.pixels.cutouts import core
-from pipelines.tasks.base import Edit, Given, Growth, Layout, Task, one_region
+from pipelines.tasks.base import Edit, Given, Growth, LayoutSettings, Task, one_region
 
 
-class BackgroundLayout(Layout):
+class BackgroundLayout(LayoutSettings):
     """The product stays and all else is painted."""
 
     task: Literal["background"] = "background"

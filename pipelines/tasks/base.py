@@ -19,7 +19,7 @@ from pipelines.strict import Settings
 Rgb = NDArray[np.uint8]
 
 
-class Layout(Settings):
+class LayoutSettings(Settings):
     """What a task's picture looks like: the section `mask.layout`. Each task has a class of its own."""
 
     task: str
@@ -125,7 +125,7 @@ class Task:
     """
 
     name: str
-    layout: type[Layout]
+    layout: type[LayoutSettings]
     edit: Callable[[Any, Growth, Given], Edit]
     finds_product: bool = True
     paints: bool = True

@@ -10,10 +10,10 @@ import numpy as np
 from pipelines.pixels import layouts
 from pipelines.pixels.fills import Content, filled
 from pipelines.pixels.masks import Mask, bounding_box, diagonal_px, grow, shrink, with_shadow_margin
-from pipelines.tasks.base import Edit, Given, Growth, Layout, Rgb
+from pipelines.tasks.base import Edit, Given, Growth, LayoutSettings, Rgb
 
 
-class OriginalUnderMask(Layout):
+class OriginalUnderMask(LayoutSettings):
     """The picture itself lies under the mask before noise is put on it."""
 
     # In the key, beside the tasks that have a choice.

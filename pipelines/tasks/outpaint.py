@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pipelines.pixels import layouts
-from pipelines.tasks.base import Edit, EditError, Given, Growth, Layout, Task, one_region, ratio
+from pipelines.tasks.base import Edit, EditError, Given, Growth, LayoutSettings, Task, one_region, ratio
 
 Margin = Annotated[float, Field(ge=0, le=4)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class OutpaintLayout(Layout):
+class OutpaintLayout(LayoutSettings):
     """The canvas grows and the scene goes on."""
 
     task: Literal["outpaint"] = "outpaint"

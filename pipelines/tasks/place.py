@@ -7,10 +7,10 @@ from typing import Literal
 from pydantic import Field
 
 from pipelines.pixels import layouts
-from pipelines.tasks.base import Edit, EditError, Given, Growth, Layout, Task, one_region
+from pipelines.tasks.base import Edit, EditError, Given, Growth, LayoutSettings, Task, one_region
 
 
-class PlaceLayout(Layout):
+class PlaceLayout(LayoutSettings):
     """The product cut out, set into the picture that `catalogue.scene` names, and its seam harmonised."""
 
     task: Literal["place"] = "place"

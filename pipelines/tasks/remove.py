@@ -7,11 +7,11 @@ from typing import Literal
 from pydantic import Field
 
 from pipelines.pixels.fills import Content
-from pipelines.tasks.base import Edit, Given, Growth, Layout, Task
+from pipelines.tasks.base import Edit, Given, Growth, LayoutSettings, Task
 from pipelines.tasks.on_source import filled_start, paint_products
 
 
-class RemoveLayout(Layout):
+class RemoveLayout(LayoutSettings):
     """The picture is painted on where it stands."""
 
     task: Literal["remove"] = "remove"

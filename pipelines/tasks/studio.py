@@ -12,10 +12,10 @@ from pydantic import Field
 
 from pipelines.pixels import layouts
 from pipelines.pixels.cutouts import Cutout
-from pipelines.tasks.base import Edit, Given, Growth, Layout, Task, colour_rgb, ratio
+from pipelines.tasks.base import Edit, Given, Growth, LayoutSettings, Task, colour_rgb, ratio
 
 
-class StudioLayout(Layout):
+class StudioLayout(LayoutSettings):
     """The product cut out, on one colour, with its shadow; nothing is generated."""
 
     task: Literal["studio"] = "studio"
