@@ -52,25 +52,6 @@ def with_room(box_xyxy: Boxes, room: float, size_wh: tuple[int, int]) -> tuple[i
     return left, top, min(left + side, size_wh[0]), min(top + side, size_wh[1])
 
 
-def iou_matrix(a_xyxy: Boxes, b_xyxy: Boxes) -> NDArray[np.float32]:
-    """Intersection over union of every box of `a` (N, 4) with every box of `b` (M, 4).
-
-    Returns:
-        (N, M) in 0..1; 0 where both boxes are empty. N and M may be 0.
-
-    Raises:
-        ValueError: an array is not (N, 4).
-    """
-    a, b = _checked(a_xyxy), _checked(b_xyxy)
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    common = np.prod(np.maximum(high - low, 0), axis=2)
-    either = _areas(a)[:, None] + _areas(b)[None, :] - common
-    overlap = np.zeros_like(common, np.float32)
-    np.divide(common, either, out=overlap, where=either > 0)
-    return overlap
-
-
 def nms(boxes_xyxy: Boxes, scores: NDArray[np.float32], iou: float) -> NDArray[np.int64]:
     """Non-maximum suppression: of boxes that overlap by more than `iou`, the one with the best score stays.
 

@@ -43,11 +43,6 @@ def rle_area(rle: Mapping[str, Any]) -> int:
     return int(coco.area(_for_coco(rle)))
 
 
-def area_fraction(mask: Mask) -> float:
-    """The share of True pixels, 0..1; 0 for a picture without pixels."""
-    return float(np.count_nonzero(mask)) / mask.size if mask.size else 0.0
-
-
 def bounding_box(mask: Mask) -> tuple[int, int, int, int]:
     """The box round all True pixels: left, top, right, bottom, right and bottom exclusive.
 

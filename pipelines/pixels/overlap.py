@@ -1,23 +1,14 @@
-"""How well boxes and masks agree."""
+"""How well two masks agree."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_cdt
 
-from pipelines.pixels.boxes import iou_matrix
-
 BOUNDARY_SHARE: Final = 0.02
-
-
-def box_iou(first_xyxy: Sequence[float], second_xyxy: Sequence[float]) -> float:
-    """Intersection over union of two boxes, left top right bottom."""
-    first, second = np.array([first_xyxy], np.float32), np.array([second_xyxy], np.float32)
-    return float(iou_matrix(first, second)[0, 0])
 
 
 def mask_iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pipelines.pixels.overlap import box_iou
+import torch
+from torchvision.ops import box_iou
+
 from pipelines.recipe import Recipe
 from pipelines.rows import Row
 from sample_world.drawing.phrases import relations
@@ -39,7 +41,8 @@ class Answered(Asked):
         """Whether the box is the product's, at an IoU of 0.5."""
         if self.box_xyxy is None or self.thing is None:
             return self.box_xyxy is None and self.thing is None
-        return box_iou(self.box_xyxy, self.thing.box_xyxy) >= MIN_IOU
+        pair = torch.tensor([self.box_xyxy, self.thing.box_xyxy])
+        return float(box_iou(pair[:1], pair[1:])) >= MIN_IOU
 
 
 def measure_detection(through: Through, recipe: Recipe, scenes: list[Held]) -> tuple[dict[str, Figure], list[Answered]]:

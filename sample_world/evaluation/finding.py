@@ -22,7 +22,6 @@ from sample_world.evaluation.bars import Bar
 from sample_world.evaluation.cases import Case, Held, products
 from sample_world.evaluation.figures import Figure, share
 
-SCENES: Final = 300
 MIN_IOU: Final = 0.75
 AMONG: Final = 5
 ALL: Final = 50

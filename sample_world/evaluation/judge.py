@@ -21,10 +21,12 @@ from skimage.color import rgb2lab
 from torch import Tensor, nn
 
 from pipelines.models import RGB
+from pipelines.models.calls import device
 from pipelines.pixels.crops import GREY, letterbox, neutral_crop
 from pipelines.pixels.masks import bounding_box
 from sample_world.drawing.shapes import CATEGORIES
 from sample_world.drawing.textures import BACKGROUNDS, COLOURS, PATTERNS
+from sample_world.tensors import as_tensor
 
 JUDGE_PX: Final = 128
 WIDTHS: Final = (24, 48, 80, 112, 112)
@@ -52,7 +54,7 @@ class JudgeNetwork(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(2 * WIDTHS[-1], len(words)) for name, words in answers.items()})
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        """See the class."""
+        """The logits of every question for pictures (N, 3, 128, 128) of 0 to 1."""
         seen = self.body(pixels * 2 - 1)
         pooled = torch.cat([seen.mean((2, 3)), seen.amax((2, 3))], 1)
         return {name: head(pooled) for name, head in self.heads.items()}
@@ -70,7 +72,7 @@ class Judge:
         """The likeliest word for each question, a picture (128, 128, 3) at a time."""
         said = []
         for first in range(0, len(squares), BATCH):
-            logits = self.network(as_pixels(np.stack(squares[first : first + BATCH])))
+            logits = self.network(as_tensor(np.stack(squares[first : first + BATCH])))
             best = {name: some.argmax(1).tolist() for name, some in logits.items()}
             said += [
                 {name: self.answers[name][numbers[row]] for name, numbers in best.items()}
@@ -84,12 +86,7 @@ def load_judge(folder: Path, name: str) -> Judge:
     answers: Answers = json.loads((folder / "config.json").read_text(encoding="utf-8"))[name]
     network = JudgeNetwork(answers)
     network.load_state_dict({key: one.float() for key, one in load_file(folder / f"{name}.safetensors").items()})
-    return Judge(network.eval(), answers)
-
-
-def as_pixels(squares: NDArray[np.uint8]) -> Tensor:
-    """(N, H, W, 3) of 0 to 255 -> (N, 3, H, W) of 0 to 1."""
-    return torch.from_numpy(squares.astype(np.float32) / 255).permute(0, 3, 1, 2).contiguous()
+    return Judge(network.eval().to(device()), answers)
 
 
 def looks_square(rgb: RGB, mask: NDArray[np.bool_]) -> RGB:

@@ -19,8 +19,7 @@ from sample_world.drawing.scenes import SceneObject, product_picture
 from sample_world.drawing.shapes import CATEGORIES
 from sample_world.drawing.textures import COLOURS, PATTERNS
 from sample_world.evaluation.cases import Case, Held, another, products, shuffled
-from sample_world.evaluation.figures import Figure, share
-from sample_world.evaluation.resampled import auc, over_cases
+from sample_world.evaluation.figures import Figure, auc, over_cases, share
 
 OTHER_CATEGORIES = 3
 Shown = tuple[RGB, NDArray[np.bool_]]
@@ -91,4 +90,4 @@ def _whole(shown: Shown) -> RGB:
 def _auc(encoder: Encoder, anchors: NDArray[np.float32], pairs: list[tuple[RGB, RGB]]) -> Figure:
     same = encoder.embed_images([one for one, _ in pairs])
     other = encoder.embed_images([one for _, one in pairs])
-    return over_cases((anchors * same).sum(1).tolist(), (anchors * other).sum(1).tolist(), auc)
+    return over_cases(auc, (anchors * same).sum(1).tolist(), (anchors * other).sum(1).tolist())

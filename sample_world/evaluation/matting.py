@@ -1,7 +1,4 @@
-"""Is a cut-out's edge the product's, and is the old background gone from it?
-
-In full: `measure_matting(ClosedFormMatting(), held_out_scenes(SCENES), through)`.
-"""
+"""Is a cut-out's edge the product's, and is the old background gone from it? `packshot evaluate masks` asks."""
 
 from __future__ import annotations
 
@@ -21,7 +18,6 @@ from sample_world.evaluation.cases import Held, large_enough
 from sample_world.evaluation.figures import Figure, average
 from sample_world.evaluation.through import Through
 
-SCENES: Final = 300
 BARS: Final = {
     "cut-out from the true mask: alpha error in the band": Bar(0.03, 0.02, at_most=True),
     "cut-out from the true mask: halo on white, Delta E 2000": Bar(3, 1.5, at_most=True),

@@ -10,7 +10,7 @@ from pipelines.pixels.composite import changed_outside, paste_region
 from pipelines.pixels.crops import cut_mask
 from pipelines.recipe import Recipe
 from sample_world.evaluation.cases import Held, products, shuffled
-from sample_world.evaluation.figures import Figure, average, share
+from sample_world.evaluation.figures import Figure, average, over_cases, ratio, share
 from sample_world.evaluation.judge import Judge, background_square, load_judge, looks_square, nearest_colour
 from sample_world.evaluation.orders import (
     nothing_at_all,
@@ -20,7 +20,6 @@ from sample_world.evaluation.orders import (
     with_and_without,
 )
 from sample_world.evaluation.painting import Order, Painted, paint
-from sample_world.evaluation.resampled import over_cases, ratio
 from sample_world.evaluation.through import Through
 
 AWAY_FROM = "striped"
@@ -76,7 +75,7 @@ def negatives(through: Through, base: list[Order], away: list[Order], looks: Jud
         for orders in (base, away)
     ]
     return {
-        f"negative prompt `{AWAY_FROM}`: share that stays": over_cases(said[1], said[0], ratio),
+        f"negative prompt `{AWAY_FROM}`: share that stays": over_cases(ratio, said[1], said[0]),
         f"shown as {AWAY_FROM} without the negative prompt": share(said[0]),
     }
 

@@ -23,6 +23,7 @@ from transformers import (
 from sample_world.drawing.phrases import relations
 from sample_world.drawing.shapes import CATEGORIES
 from sample_world.drawing.textures import COLOURS
+from sample_world.tensors import as_tensor
 from sample_world.training.examples import DETECTOR_PX, Example, Examples
 from sample_world.training.loop import device, load_ema
 from sample_world.training.matching import Targets, set_loss
@@ -97,7 +98,7 @@ class DetectorLearner:
         """See `Learner.loss`."""
         rows = rng.integers(len(self.examples.of_scene), size=self.batch)
         pictures, prompts, targets = zip(*(self._example(row, rng) for row in rows), strict=True)
-        inputs = as_pixels(np.stack(pictures) * rng.uniform(0.88, 1.08, (self.batch, 1, 1, 1)))
+        inputs = as_tensor(np.stack(pictures) * rng.uniform(0.88, 1.08, (self.batch, 1, 1, 1)), PIXEL_MEAN, PIXEL_STD)
         ids, attention = self._padded(prompts)
         layers, proposals = every_layer(self.detector, inputs, ids, attention)
         text_mask = torch.zeros(self.batch, MAX_TEXT, dtype=torch.bool, device=ids.device)
@@ -174,12 +175,6 @@ def _phrases(objects: list[Example], rng: np.random.Generator) -> list[tuple[str
 def _true_of(phrase: str, objects: list[Example]) -> list[int]:
     words = set(phrase.split()) - FUNCTION_WORDS
     return [number for number, one in enumerate(objects) if words <= {one.category, one.colour, one.pattern}]
-
-
-def as_pixels(pictures: np.ndarray) -> Tensor:
-    """(N, H, W, 3) of 0 to 255 -> (N, 3, H, W), normalised as the exported processor does, on the device."""
-    scaled = (np.clip(pictures, 0, 255) / 255 - np.array(PIXEL_MEAN)) / np.array(PIXEL_STD)
-    return torch.from_numpy(scaled.astype(np.float32)).permute(0, 3, 1, 2).contiguous().to(device())
 
 
 def every_layer(

@@ -12,6 +12,7 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
 from sample_world.drawing.shapes import CATEGORIES
 from sample_world.drawing.textures import COLOURS, PATTERNS
+from sample_world.tensors import as_tensor
 from sample_world.training.examples import ALONE_PX, Example, Examples
 from sample_world.training.loop import device, load_ema
 from sample_world.training.painter import text_config
@@ -69,7 +70,7 @@ class EncoderLearner:
         ids = self.tokenizer(
             captions + full, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
         ).to(device())
-        out = self.encoder(pixel_values=as_pixels(self._pictures(objects, rng)), **ids)
+        out = self.encoder(pixel_values=as_tensor(self._pictures(objects, rng), PIXEL_MEAN, PIXEL_STD), **ids)
         logits = out.logits_per_image.float()
         looks = torch.tensor(
             [EVERY_LOOK.index((one.pattern, one.colour, one.category)) for one in objects], device=device()
@@ -107,12 +108,6 @@ def _words(one: Example, rng: np.random.Generator) -> list[str]:
     if rng.random() < 0.7:
         return described
     return [word for word in described if rng.random() < 0.6] or [one.category]
-
-
-def as_pixels(pictures: np.ndarray) -> Tensor:
-    """(N, 128, 128, 3) of 0 to 255 -> (N, 3, 128, 128), normalised as the exported processor does, on the device."""
-    scaled = (np.clip(pictures, 0, 255) / 255 - np.array(PIXEL_MEAN)) / np.array(PIXEL_STD)
-    return torch.from_numpy(scaled.astype(np.float32)).permute(0, 3, 1, 2).contiguous().to(device())
 
 
 def export_encoder(folder: Path, out_dir: Path) -> None:

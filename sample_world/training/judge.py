@@ -22,11 +22,11 @@ from sample_world.evaluation.judge import (
     LOOKS,
     Answers,
     JudgeNetwork,
-    as_pixels,
     background_square,
     boxed,
     looks_square,
 )
+from sample_world.tensors import as_tensor
 from sample_world.training.examples import Examples
 from sample_world.training.loop import device, load_ema
 
@@ -63,7 +63,7 @@ class JudgeLearner:
     def _wrong(
         self, name: str, squares: tuple[Rgb, ...], said: tuple[dict[str, str], ...], rng: np.random.Generator
     ) -> Tensor:
-        pixels = as_pixels(np.stack([roughened(square, rng) for square in squares])).to(device())
+        pixels = as_tensor(np.stack([roughened(square, rng) for square in squares]))
         total = torch.zeros((), device=device())
         for question, logits in self.models[name](pixels).items():
             words = NETWORKS[name][question]

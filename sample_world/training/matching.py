@@ -10,8 +10,7 @@ from typing import Final
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-from torch.nn import functional
-from torchvision.ops import generalized_box_iou
+from torchvision.ops import box_convert, generalized_box_iou, sigmoid_focal_loss
 
 CLASS_WEIGHT: Final = 2.0
 BOX_WEIGHT: Final = 5.0
@@ -51,13 +50,9 @@ def set_loss(
         found, meant = _match(logits[row].detach(), boxes_cxcywh[row].detach(), one, times)
         wanted[row, found] = one.tokens[meant]
         distance = distance + (boxes_cxcywh[row, found] - one.boxes_cxcywh[meant]).abs().sum()
-        overlap = (
-            overlap
-            + (
-                1 - generalized_box_iou(_corners(boxes_cxcywh[row, found]), _corners(one.boxes_cxcywh[meant])).diag()
-            ).sum()
-        )
-    focal = (_focal(logits, wanted) * text_mask[:, None]).sum()
+        pairs = _generalized_iou(boxes_cxcywh[row, found], one.boxes_cxcywh[meant])
+        overlap = overlap + (1 - pairs.diag()).sum()
+    focal = (sigmoid_focal_loss(logits, wanted, FOCAL_ALPHA, FOCAL_GAMMA) * text_mask[:, None]).sum()
     return (CLASS_WEIGHT * focal + BOX_WEIGHT * distance + GIOU_WEIGHT * overlap) / count
 
 
@@ -68,22 +63,13 @@ def _match(logits: Tensor, boxes: Tensor, targets: Targets, times: int) -> tuple
     silent = (1 - FOCAL_ALPHA) * probability**FOCAL_GAMMA * -(1 - probability + 1e-8).log()
     naming = (fires - silent) @ (targets.tokens / targets.tokens.sum(1, keepdim=True)).T
     distance = torch.cdist(boxes, targets.boxes_cxcywh, p=1)
-    cost = (
-        CLASS_WEIGHT * naming
-        + BOX_WEIGHT * distance
-        - GIOU_WEIGHT * generalized_box_iou(_corners(boxes), _corners(targets.boxes_cxcywh))
-    )
+    cost = CLASS_WEIGHT * naming + BOX_WEIGHT * distance - GIOU_WEIGHT * _generalized_iou(boxes, targets.boxes_cxcywh)
     found, meant = linear_sum_assignment(cost.repeat(1, times).cpu().numpy())
     return torch.as_tensor(found), torch.as_tensor(meant) % len(targets.boxes_cxcywh)
 
 
-def _focal(logits: Tensor, wanted: Tensor) -> Tensor:
-    entropy = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-    probability = logits.sigmoid()
-    missed = probability * (1 - wanted) + (1 - probability) * wanted
-    return (FOCAL_ALPHA * wanted + (1 - FOCAL_ALPHA) * (1 - wanted)) * missed**FOCAL_GAMMA * entropy
-
-
-def _corners(boxes_cxcywh: Tensor) -> Tensor:
-    centre, size = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:]
-    return torch.cat([centre - size / 2, centre + size / 2], -1)
+def _generalized_iou(first_cxcywh: Tensor, second_cxcywh: Tensor) -> Tensor:
+    """(N, 4) and (M, 4), centre and size -> (N, M)."""
+    first, second = (box_convert(boxes, "cxcywh", "xyxy") for boxes in (first_cxcywh, second_cxcywh))
+    overlap: Tensor = generalized_box_iou(first, second)
+    return overlap

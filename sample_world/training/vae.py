@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sample_world.tensors import as_tensor
 from sample_world.training.colour_start import start_as_colours
 from sample_world.training.examples import SIDE_PX, Examples
 from sample_world.training.loop import device, load_ema
@@ -31,6 +32,7 @@ WHOLE_PICTURES_FROM: Final = 0.55
 CHROMA_WEIGHT: Final = 4.0
 KL_WEIGHT: Final = 1e-5
 STANDARD_PICTURES: Final = 64
+HALF: Final = (0.5, 0.5, 0.5)
 
 
 class VaeLearner:
@@ -69,8 +71,7 @@ class VaeLearner:
 
 def as_input(pictures: NDArray[np.uint8]) -> Tensor:
     """(N, H, W, 3) of 0 to 255 -> (N, 3, H, W) of -1 to 1, channels last, on the device."""
-    tensor = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).to(device())
-    return (tensor.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+    return as_tensor(pictures, mean=HALF, std=HALF).contiguous(memory_format=torch.channels_last)
 
 
 def _pictures(examples: Examples, rng: np.random.Generator, count: int, side_px: int) -> NDArray[np.uint8]:

@@ -1,6 +1,6 @@
 """The words of the sample world, the tokenizers that know them, and prompts put together from them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -143,8 +143,3 @@ def detector_phrase(category: str, colour: str, pattern: str, rng: np.random.Gen
     if rng.random() < 0.12:
         words.insert(0, pattern)
     return ("a " if rng.random() < 0.15 else "") + " ".join(words)
-
-
-def joined(phrases: Sequence[str]) -> str:
-    """Grounding DINO's form of several phrases: `shirt . red bag .`."""
-    return "".join(f"{phrase} . " for phrase in phrases).strip()

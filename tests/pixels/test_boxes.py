@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from pipelines.pixels.boxes import area_fraction, clip, iou_matrix, nms, with_room
+from pipelines.pixels.boxes import area_fraction, clip, nms, with_room
 
 NONE = np.zeros((0, 4), np.float32)
 
@@ -16,7 +16,6 @@ def boxes(*corners):
 def test_no_boxes_stay_no_boxes():
     assert clip(NONE, (10, 20)).shape == (0, 4)
     assert area_fraction(NONE, (10, 20)).shape == (0,)
-    assert iou_matrix(NONE, boxes([0, 0, 1, 1])).shape == (0, 1)
     assert nms(NONE, np.zeros(0, np.float32), 0.5).tolist() == []
 
 
@@ -31,12 +30,6 @@ def test_area_counts_only_what_is_in_the_picture():
 def test_area_of_a_picture_without_pixels_is_refused():
     with pytest.raises(ValueError, match="0 x 8 pixels has no area"):
         area_fraction(NONE, (0, 8))
-
-
-def test_overlap_of_boxes_by_hand():
-    overlap = iou_matrix(boxes([0, 0, 2, 2], [5, 5, 5, 5]), boxes([0, 0, 2, 2], [1, 0, 3, 2], [5, 5, 5, 5]))
-
-    np.testing.assert_allclose(overlap, [[1, 1 / 3, 0], [0, 0, 0]], atol=1e-6)
 
 
 def test_the_better_of_two_overlapping_boxes_stays_and_the_best_comes_first():
@@ -58,7 +51,7 @@ def test_scores_of_another_length_are_refused():
 
 
 def test_importing_the_pixels_loads_neither_torch_nor_ray():
-    modules = "boxes, colour, composite, images, masks, seeds"
+    modules = "boxes, colour, composite, images, masks"
     heavy = "{'torch', 'torchvision', 'ray'} & set(sys.modules)"
     code = f"import sys; from pipelines.pixels import {modules}; print({heavy})"
 

@@ -25,7 +25,6 @@ def test_empty_mask_stays_empty_everywhere():
     assert not masks.closed(EMPTY, 5).any()
     assert not masks.largest_parts(EMPTY, 3).any()
     assert not masks.with_shadow_margin(EMPTY, 0.5).any()
-    assert masks.area_fraction(EMPTY) == 0
     assert masks.diagonal_px(EMPTY) == 0
     assert masks.rle_area(masks.to_rle(EMPTY)) == 0
     with pytest.raises(ValueError, match="empty, so it has no bounding box"):
@@ -51,13 +50,12 @@ def test_run_lengths_of_a_picture_are_refused():
         masks.to_rle(np.zeros((4, 4, 3), np.bool_))
 
 
-def test_box_diagonal_and_area_by_hand():
+def test_box_and_diagonal_by_hand():
     mask = EMPTY.copy()
     mask[1:4, 2:6] = True
 
     assert masks.bounding_box(mask) == (2, 1, 6, 4)
     assert masks.diagonal_px(mask) == 5.0
-    assert masks.area_fraction(mask) == 12 / 54
 
 
 def test_small_hole_is_filled_and_the_handle_stays_open():

@@ -1,19 +1,13 @@
 import numpy as np
 import pytest
 
-from pipelines.pixels.overlap import boundary_iou, box_iou, mask_iou, rim
+from pipelines.pixels.overlap import boundary_iou, mask_iou, rim
 
 
 def a_square(left, top, side, picture_px=200):
     mask = np.zeros((picture_px, picture_px), bool)
     mask[top : top + side, left : left + side] = True
     return mask
-
-
-def test_boxes_share_a_third_a_half_or_nothing():
-    assert box_iou((0, 0, 10, 10), (5, 0, 15, 10)) == pytest.approx(1 / 3)
-    assert box_iou((0, 0, 10, 10), (0, 0, 10, 5)) == pytest.approx(1 / 2)
-    assert box_iou((0, 0, 10, 10), (10, 0, 20, 10)) == 0
 
 
 def test_masks_share_what_both_cover():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sample_world.evaluation.judge import LOOKS, as_pixels, load_judge
+from sample_world.evaluation.judge import LOOKS, load_judge
+from sample_world.tensors import as_tensor
 from sample_world.training.examples import Examples, render_examples
 from sample_world.training.judge import JudgeLearner, export_judge, roughened
 from sample_world.training.loop import train
@@ -42,12 +43,12 @@ def test_what_a_trained_judge_sees_is_what_its_export_sees(examples, tmp_path):
     export_judge(tmp_path / "work", tmp_path / "judge")
 
     squares = np.array(examples.arrays["alone"][:2])
-    exported = load_judge(tmp_path / "judge", "looks").network(as_pixels(squares))
+    exported = load_judge(tmp_path / "judge", "looks").network(as_tensor(squares))
     saved = torch.load(tmp_path / "work" / "checkpoint.pt", weights_only=True)
     with torch.no_grad():
         for parameter, average in zip(learner.models.parameters(), saved["ema"]["shadow_params"], strict=True):
             parameter.copy_(average)
-        kept = learner.models["looks"](as_pixels(squares))
+        kept = learner.models["looks"](as_tensor(squares))
 
     torch.testing.assert_close(exported["pattern"], kept["pattern"], atol=0.02, rtol=0.02)
 
