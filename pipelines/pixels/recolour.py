@@ -1,15 +1,19 @@
 """Give a product another colour and keep its shading, its texture and its second colour.
 
-A pixel is taken as light on cloth: CIELAB's three numbers, counted from black as (L + 16, a, b), all scale by one
-factor where the same cloth is lighter or darker (they go with the cube root of the light). So a pixel of the base
-cloth is `shade * base`, and becomes `shade * asked`. What is not base cloth - white stripes, dots, a print, a
-highlight - is a pixel with little of the base in it, and moves by as much of the base as it holds.
+Model of a pixel: light on a material. In CIELAB counted from black, (L + 16, a, b), all three numbers scale by one
+factor where the same material is lighter or darker, since each goes with the cube root of the light (CIE 15:2004,
+section 8.2). So a pixel of the base material is `shade * base`, and becomes `shade * target`. What is not the base
+material - white stripes, dots, a print, a highlight - is a pixel with little of the base in it, and moves by as much
+of the base as it holds.
+
+Where a constant below names no source it is a choice of this file's; tests/pixels/test_recolour.py shows what for.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -27,29 +31,45 @@ Lab = NDArray[np.float32]
 Numbers = NDArray[np.float32]
 Colour = tuple[int, int, int]
 
-FROM_BLACK: Final = np.array((16, 0, 0), np.float32)
-"""Added to L, a, b, it makes the three of one cloth go in proportion; Lab is so counted everywhere in this file."""
-MIN_CHROMA: Final = 15.0
-MIN_COLOURED: Final = 0.45
-HUES: Final = 36
-ALIKE: Final = 20.0, 45.0
-"""Up to the first, degrees of hue, a pixel is the base's; from the second on it is another's."""
-PURE: Final = 0.85, 0.97
-"""A pixel with more of the base than the second is base all through; between the two the measures are blended."""
-MIN_INK: Final = 0.08
-MIN_INK_STEP: Final = 20.0
-MIN_SPLIT: Final = 0.8
-MIN_SHARE_SPLIT: Final = 0.9
-"""A second colour has at least these: share of the product, distance from the base, part of the variance explained
-(an even spread has 0.75; of the share of base in a pixel more is asked, since a highlight is lopsided too)."""
-MID_GREYS: Final = 45.0, 90.0
-DETAIL_CHROMA: Final = 12.0, 24.0
-"""On white, grey or black cloth, this far from neutral a pixel begins to be a detail in colour, and is one."""
-MIN_CONTRAST: Final = 25.0
-WHITEST: Final = 115.0
-DARKENED: Final = 0.96
-SAMPLED: Final = 50_000
-PIXELS_AT_ONCE: Final = 1_000_000
+BLACK_OFFSET: Final = np.array((16, 0, 0), np.float32)
+"""Added to L, a, b: L = 116 f(Y) - 16, so that counted from black L too goes with the cube root. `Lab` in this file has
+it everywhere."""
+
+# Which pixels have a hue, and which hue is the base's.
+MIN_CHROMA: Final = 15.0  # of CIELAB; below it a hue angle is mostly noise
+MIN_COLOURED_SHARE: Final = 0.45  # of the product; with less the base is white, grey or black
+HUE_BINS: Final = 36  # of the hue histogram: 10 degrees each
+SMOOTHED_BIN: Final = 2  # the weight of a bin beside its two neighbours' 1, so that a hue on a bin's edge is one peak
+HUE_RAMP_DEGREES: Final = (20.0, 45.0)  # up to the first a pixel's hue is the base's, from the second on another's
+STRONG_PERCENTILE: Final = 90.0  # the chroma of the base at its purest; the maximum would be an outlier's
+STRONG_SHARE: Final = 0.6  # of that chroma; pixels below it are mixed with white, grey or black
+
+# How pure a pixel is: the share of the base in it.
+PURE_RAMP: Final = (0.85, 0.97)  # from the second on lightness alone measures the shade; between them both are blended
+SMALLEST_DIVISOR: Final = 1e-3  # keeps the division by a black pixel's lightness or chroma finite
+
+# When a product has a second colour, a print (Otsu's threshold, and a test that there are two modes).
+MIN_PRINT_SHARE: Final = 0.08  # of the product's pixels
+MIN_MODE_DISTANCE: Final = 20.0  # between the means of the two modes, of L or of per cent of base
+MIN_EXPLAINED: Final = 0.8  # of the variance of L; an even spread reaches 0.75
+MIN_SHARE_EXPLAINED: Final = 0.9  # of the variance of the share of base: a highlight makes it lopsided, too
+
+# White, grey or black materials.
+MID_GREYS: Final = (45.0, 90.0)  # of L + 16: neither black nor white
+EVEN_SPLIT: Final = 0.1  # two modes whose shares are this near to a half cover about the same
+DETAIL_CHROMA_RAMP: Final = (12.0, 24.0)  # this far from neutral a pixel begins to be a coloured detail, and is one
+SPREAD_PERCENTILE: Final = 80.0  # of the base's distances from its median: how far its shading spreads
+SPREAD_FACTOR: Final = 1.5
+MOST_SPREAD: Final = 0.4  # of the distance to the print: less than half, so that there is a ramp between the two
+
+# What must still be seen afterwards.
+MIN_CONTRAST: Final = 25.0  # CIELAB distance between print and target; below it the pattern would vanish
+WHITE_LIGHTNESS: Final = 115.0  # of L + 16; just below white at 116, which clips
+MOST_DARKENED: Final = 0.96  # of the target: a bright one is darkened to leave room for the material's lighter parts
+LIGHTEST_PERCENTILE: Final = 99.0  # what counts as the lightest part; the maximum would be an outlier's
+
+SAMPLED_PIXELS: Final = 50_000  # enough for medians and percentiles, whatever the picture's size
+PIXELS_AT_ONCE: Final = 1_000_000  # so that memory does not grow with the product
 
 
 def colour_of(text: str) -> Colour:
@@ -76,21 +96,21 @@ def colour_of(text: str) -> Colour:
 
 
 def recoloured(rgb: Rgb, product: Mask, colour: Colour) -> Rgb:
-    """The product in another colour: its base cloth moves, its shading, folds and second colour stay.
+    """The product in another colour: its base material changes; its shading, folds and second colour stay.
 
-    The base cloth is the product's most common hue, where at least 45 % of it has one (CIELAB chroma of 15): what
+    The base material is the product's most common hue, where at least 45 % of it has one (CIELAB chroma of 15): what
     differs in hue by more than 45 degrees stays, and what lies between the base and white, grey or black, such as the
-    paler squares of a gingham, moves in part. Else the base is white, grey or black: the lightness is split in two
-    (Otsu) where it has two separate heaps, the larger is the base, the other the ink, and details in colour stay. An
-    ink that would vanish in the asked colour is made lighter or darker than it, so that the pattern can still be seen.
-    A product of several large hues changes one of them.
+    paler squares of a gingham, moves in part. Else the base is white, grey or black: where the lightness has two modes
+    (Otsu's threshold and a bimodality test), the larger one is the base, the other the print, and coloured details
+    stay. A print that would vanish in the target colour is made lighter or darker than it, so that the pattern can
+    still be seen. Of a product with several large hues only one changes.
 
     Args:
         rgb: (H, W, 3).
         product: (H, W), True on the product; an empty one gives a copy. Skin and background within it would be taken
-            for cloth, outside it they stay bit for bit.
-        colour: red, green and blue, 0..255, the median of the base cloth as a rule; a bright one may come out up to 4 %
-            darker, to leave room for the cloth's lighter parts.
+            for the material; outside it they stay bit for bit.
+        colour: red, green and blue, 0..255: what the base material's median becomes, as a rule; a bright one may come
+            out up to 4 % darker, to leave room for the material's lighter parts.
 
     Raises:
         ValueError: shapes differ.
@@ -101,157 +121,174 @@ def recoloured(rgb: Rgb, product: Mask, colour: Colour) -> Rgb:
     inside = rgb[product]
     if not len(inside):
         return changed
-    dye = _dye(_lab(inside[:: -(-len(inside) // SAMPLED)]), _lab(np.array([colour], np.uint8))[0])
+    sample, target = _lab(inside[:: -(-len(inside) // SAMPLED_PIXELS)]), _lab(np.array([colour], np.uint8))[0]
+    change = _colour_change(sample, target)
     for first in range(0, len(inside), PIXELS_AT_ONCE):
         some = slice(first, first + PIXELS_AT_ONCE)
-        inside[some] = _rgb(_dyed(_lab(inside[some]), dye))
+        inside[some] = _rgb(_moved(_lab(inside[some]), change))
     changed[product] = inside
     return changed
 
 
 @dataclass(frozen=True)
-class _Cloth:
-    """The base cloth (3,). One without a hue may have an ink: its lightness, and that at which the base ends."""
+class _Material:
+    """The base material's colour (3,), and whether it has a hue.
+
+    One without a hue may carry a print: `print_lightness` is the print's, `base_limit` the lightness at which the
+    base's own shading ends on the way to it.
+    """
 
     base: Lab
-    hued: bool
-    ink: float | None = None
-    ends: float = 0.0
+    has_hue: bool
+    print_lightness: float | None = None
+    base_limit: float = 0.0
 
 
 @dataclass(frozen=True)
-class _Dye:
-    """What turns a cloth into the asked colour (3,).
+class _ColourChange:
+    """What turns a material into the target colour (3,).
 
-    `lighter` is by how much the cloth's lighter parts are flattened, so that they stay below white; `ink_lift` is what
-    an ink that would vanish is lightened by, `ink_share` the share of base in it.
+    highlight_gain: how much of their contrast the material's lighter parts keep, 0..1, so that they stay below white.
+    print_gain: what is added to the lightness of a print that would vanish; print_share: the share of base in it.
     """
 
-    cloth: _Cloth
-    asked: Lab
-    lighter: float = 1.0
-    ink_lift: float = 0.0
-    ink_share: float = 0.0
+    material: _Material
+    target: Lab
+    highlight_gain: float = 1.0
+    print_gain: float = 0.0
+    print_share: float = 0.0
 
 
-def _dyed(lab: Lab, dye: _Dye) -> Lab:
-    amount, share = _base_in(lab, dye.cloth)
-    amount = np.where(amount > 1, 1 + (amount - 1) * dye.lighter, amount)
-    moved = lab + amount[:, None] * (dye.asked - dye.cloth.base)
-    moved[:, 0] += dye.ink_lift * (1 - _from_to(share, dye.ink_share, PURE[1]))
+def _moved(lab: Lab, change: _ColourChange) -> Lab:
+    multiple, share = _base_in(lab, change.material)
+    multiple = np.where(multiple > 1, 1 + (multiple - 1) * change.highlight_gain, multiple)
+    moved = lab + multiple[:, None] * (change.target - change.material.base)
+    moved[:, 0] += change.print_gain * (1 - _linear_ramp(share, change.print_share, PURE_RAMP[1]))
     return np.asarray(moved, np.float32)
 
 
-def _base_in(lab: Lab, cloth: _Cloth) -> tuple[Numbers, Numbers]:
+def _base_in(lab: Lab, material: _Material) -> tuple[Numbers, Numbers]:
     """How many times the base is in each pixel (1 is the base as it is, less is darker or mixed), and its share, 0..1.
 
-    A hue tells both apart: white, grey and black have none, so that the chroma along it is the base's alone.
+    A hue tells darker from mixed: white, grey and black have none, so that the chroma along it is the base's alone.
     """
-    shade = lab[:, 0] / cloth.base[0]
-    if not cloth.hued:
-        return _neutral_base_in(lab, cloth)
-    along = lab[:, 1:] @ cloth.base[1:] / _chroma(cloth.base)
-    off_degrees = np.degrees(np.arccos(np.clip(along / np.maximum(_chroma(lab), 1e-3), -1, 1)))
-    amount = np.maximum(along, 0) / _chroma(cloth.base) * (1 - _from_to(off_degrees, *ALIKE))
-    share = np.clip(amount / np.maximum(shade, 1e-3), 0, 1)
+    if not material.has_hue:
+        return _neutral_base_in(lab, material)
+    shade = lab[:, 0] / material.base[0]
+    along = lab[:, 1:] @ material.base[1:] / _chroma(material.base)
+    off_degrees = np.degrees(np.arccos(np.clip(along / np.maximum(_chroma(lab), SMALLEST_DIVISOR), -1, 1)))
+    multiple = np.maximum(along, 0) / _chroma(material.base) * (1 - _linear_ramp(off_degrees, *HUE_RAMP_DEGREES))
+    share = np.clip(multiple / np.maximum(shade, SMALLEST_DIVISOR), 0, 1)
     # Lightness is the cleaner measure of the two (JPEG blurs chroma), but only where nothing else is mixed in.
-    return amount + _from_to(share, *PURE) * (shade - amount), share
+    return multiple + _linear_ramp(share, *PURE_RAMP) * (shade - multiple), share
 
 
-def _neutral_base_in(lab: Lab, cloth: _Cloth) -> tuple[Numbers, Numbers]:
+def _neutral_base_in(lab: Lab, material: _Material) -> tuple[Numbers, Numbers]:
     lightness = lab[:, 0]
     share = np.ones_like(lightness)
-    if cloth.ink is not None:
-        share = _from_to(lightness, cloth.ink, cloth.ends)
-        lightness = (np.maximum if cloth.ink < cloth.ends else np.minimum)(lightness, cloth.ends)
-    shade = lightness / cloth.base[0]
-    share = share * (1 - _from_to(_chroma(lab - shade[:, None] * cloth.base), *DETAIL_CHROMA))
+    if material.print_lightness is not None:
+        share = _linear_ramp(lightness, material.print_lightness, material.base_limit)
+        within = np.maximum if material.print_lightness < material.base_limit else np.minimum
+        lightness = within(lightness, material.base_limit)
+    shade = lightness / material.base[0]
+    off_neutral = _chroma(lab - shade[:, None] * material.base)
+    share = share * (1 - _linear_ramp(off_neutral, *DETAIL_CHROMA_RAMP))
     return shade * share, share
 
 
-def _dye(sample: Lab, colour: Lab) -> _Dye:
+def _colour_change(sample: Lab, colour: Lab) -> _ColourChange:
     """From a sample (N, 3) of the product and the asked colour (3,)."""
-    cloth = _cloth_of(sample)
-    amount, share = _base_in(sample, cloth)
-    pure = share > PURE[1]
-    lightest = max(1.0, float(np.percentile(amount[pure], 99))) if pure.any() else 1.0
-    asked = colour * np.clip(WHITEST / (colour[0] * lightest), DARKENED, 1)
-    needed = float(asked[0]) * (lightest - 1)
-    lighter = float(np.clip((WHITEST - asked[0]) / needed, 0, 1)) if needed else 1.0
-    dye = _Dye(cloth, asked, lighter)
-    base = _upper_heap(100 * share, MIN_SHARE_SPLIT)
-    if base is None:
-        return dye
-    ink = np.median(sample[~base], axis=0)
-    return replace(dye, ink_lift=_lift(ink, dye), ink_share=float(np.median(share[~base])))
+    material = _material_of(sample)
+    multiple, share = _base_in(sample, material)
+    pure = share > PURE_RAMP[1]
+    lightest = max(1.0, float(np.percentile(multiple[pure], LIGHTEST_PERCENTILE))) if pure.any() else 1.0
+    target = colour * np.clip(WHITE_LIGHTNESS / (colour[0] * lightest), MOST_DARKENED, 1)
+    needed = float(target[0]) * (lightest - 1)
+    highlight_gain = float(np.clip((WHITE_LIGHTNESS - target[0]) / needed, 0, 1)) if needed else 1.0
+    change = _ColourChange(material, target, highlight_gain)
+    is_base = _upper_mode(100 * share, MIN_SHARE_EXPLAINED)
+    if is_base is None:
+        return change
+    printed = np.median(sample[~is_base], axis=0)
+    print_share = float(np.median(share[~is_base]))
+    return replace(change, print_gain=_print_gain(printed, change), print_share=print_share)
 
 
-def _lift(ink: Lab, dye: _Dye) -> float:
-    """By how much an ink (3,) is to be lightened, or darkened, to be seen on the asked colour; 0 where it is anyway."""
-    shown = _dyed(ink[None], dye)[0]
-    if np.linalg.norm(shown - dye.asked) >= MIN_CONTRAST:
+def _print_gain(printed: Lab, change: _ColourChange) -> float:
+    """What a print's lightness (of its colour (3,)) must gain to be seen on the target; 0 where it is seen anyway."""
+    shown = _moved(printed[None], change)[0]
+    if np.linalg.norm(shown - change.target) >= MIN_CONTRAST:
         return 0.0
-    step = MIN_CONTRAST if ink[0] > dye.cloth.base[0] else -MIN_CONTRAST
-    if not FROM_BLACK[0] < dye.asked[0] + step < WHITEST:
+    step = MIN_CONTRAST if printed[0] > change.material.base[0] else -MIN_CONTRAST
+    if not BLACK_OFFSET[0] < change.target[0] + step < WHITE_LIGHTNESS:
         step = -step
-    return float(dye.asked[0] + step - shown[0])
+    return float(change.target[0] + step - shown[0])
 
 
-def _cloth_of(sample: Lab) -> _Cloth:
+def _material_of(sample: Lab) -> _Material:
     coloured = sample[_chroma(sample) >= MIN_CHROMA]
-    if len(coloured) >= MIN_COLOURED * len(sample):
-        return _Cloth(_hued_base(coloured), True)
-    return _neutral_cloth(sample[_chroma(sample) < MIN_CHROMA])
+    if len(coloured) >= MIN_COLOURED_SHARE * len(sample):
+        return _Material(_most_common_hue(coloured), True)
+    return _neutral_material(sample[_chroma(sample) < MIN_CHROMA])
 
 
-def _hued_base(coloured: Lab) -> Lab:
-    """The median of the most common hue's strong pixels, so that neither ink nor pale mixtures take part."""
+def _most_common_hue(coloured: Lab) -> Lab:
+    """The median of the most common hue's strong pixels, so that neither print nor pale mixtures take part."""
     chroma, degrees = _chroma(coloured), np.degrees(np.arctan2(coloured[:, 2], coloured[:, 1]))
-    heaps = np.histogram(degrees, HUES, (-180, 180), weights=chroma)[0]
-    peak = int(np.argmax(np.roll(heaps, 1) + 2 * heaps + np.roll(heaps, -1)))
-    peak_degrees = (peak + 0.5) * 360 / HUES - 180
-    own = np.abs((degrees - peak_degrees + 180) % 360 - 180) < ALIKE[1]
-    strong = own & (chroma >= 0.6 * np.percentile(chroma[own], 90))
+    histogram = np.histogram(degrees, HUE_BINS, (-180, 180), weights=chroma)[0]
+    peak = int(np.argmax(np.roll(histogram, 1) + SMOOTHED_BIN * histogram + np.roll(histogram, -1)))
+    peak_degrees = (peak + 0.5) * 360 / HUE_BINS - 180
+    near = np.abs((degrees - peak_degrees + 180) % 360 - 180) < HUE_RAMP_DEGREES[1]
+    strong = near & (chroma >= STRONG_SHARE * np.percentile(chroma[near], STRONG_PERCENTILE))
     return np.asarray(np.median(coloured[strong], axis=0), np.float32)
 
 
-def _neutral_cloth(neutral: Lab) -> _Cloth:
+def _neutral_material(neutral: Lab) -> _Material:
     lightness = neutral[:, 0]
-    light = _upper_heap(lightness, MIN_SPLIT)
+    light = _upper_mode(lightness, MIN_EXPLAINED)
     if light is None:
-        return _Cloth(np.asarray(np.median(neutral, axis=0), np.float32), False)
-    share = float(light.mean())
-    medians = [np.median(neutral[part], axis=0) for part in (~light, light)]
-    is_light = int(share > 0.5)
+        return _Material(np.asarray(np.median(neutral, axis=0), np.float32), False)
+    medians = [np.median(neutral[mode], axis=0) for mode in (~light, light)]
+    is_light = _is_light_the_base(float(light.mean()), medians)
+    base, printed = medians[is_light], medians[1 - is_light]
+    own = lightness[light == is_light]
+    spread = float(np.percentile(np.abs(own - base[0]), SPREAD_PERCENTILE)) * SPREAD_FACTOR
+    toward = np.sign(printed[0] - base[0])
+    base_limit = float(base[0] + toward * min(spread, MOST_SPREAD * abs(printed[0] - base[0])))
+    return _Material(np.asarray(base, np.float32), False, float(printed[0]), base_limit)
+
+
+def _is_light_the_base(light_share: float, medians: Sequence[Lab]) -> int:
+    """1 if the lighter of two modes is the base material, 0 if the darker one is."""
+    is_light = int(light_share > 0.5)
     middling = [MID_GREYS[0] < median[0] < MID_GREYS[1] for median in medians]
     # Two that cover about the same: a mid-grey beside a black or white is its checks, mixed with another colour.
-    if abs(share - 0.5) < 0.1 and middling[is_light] and not middling[1 - is_light]:
-        is_light = 1 - is_light
-    base, ink = medians[is_light], medians[1 - is_light]
-    own = lightness[light == is_light]
-    spread = float(np.percentile(np.abs(own - base[0]), 80)) * 1.5
-    ends = float(base[0] + np.sign(ink[0] - base[0]) * min(spread, 0.4 * abs(ink[0] - base[0])))
-    return _Cloth(np.asarray(base, np.float32), False, float(ink[0]), ends)
+    if abs(light_share - 0.5) < EVEN_SPLIT and middling[is_light] and not middling[1 - is_light]:
+        return 1 - is_light
+    return is_light
 
 
-def _upper_heap(values: Numbers, min_split: float) -> NDArray[np.bool_] | None:
-    """Which of the values, 0 to about 100, are in the upper of two heaps; None where they are not in two.
+def _upper_mode(values: Numbers, min_explained: float) -> NDArray[np.bool_] | None:
+    """Which of the values, 0 to about 100, are in the upper of two modes; None where they have one.
 
-    Two heaps are both large and far apart, and explain `min_split` of the variance: shading and highlights spread.
+    Two modes are both large and far apart, and the split explains `min_explained` of the variance: shading and
+    highlights spread instead.
+
+    Source: Otsu 1979, whose criterion, the variance between the classes, is compared with the whole.
     """
-    whole = np.rint(values).astype(np.uint8)  # on whole numbers Otsu's threshold falls between heaps, not into one
+    whole = np.rint(values).astype(np.uint8)  # on whole numbers Otsu's threshold falls between modes, not into one
     upper = np.asarray(whole > threshold_otsu(whole))  # type: ignore[no-untyped-call]  # scikit-image has no types
     share = float(upper.mean())
-    if min(share, 1 - share) < MIN_INK:
+    if min(share, 1 - share) < MIN_PRINT_SHARE:
         return None
-    step = float(values[upper].mean() - values[~upper].mean())
-    explained = share * (1 - share) * step**2
-    return upper if step >= MIN_INK_STEP and explained >= min_split * float(values.var()) else None
+    distance = float(values[upper].mean() - values[~upper].mean())
+    explained = share * (1 - share) * distance**2
+    return upper if distance >= MIN_MODE_DISTANCE and explained >= min_explained * float(values.var()) else None
 
 
-def _from_to(values: Numbers, zero: float, one: float) -> Numbers:
-    """0 at `zero` and before, 1 at `one` and after, a straight line between; either may be the larger."""
-    return np.asarray(np.clip((values - zero) / (one - zero), 0, 1), np.float32)
+def _linear_ramp(values: Numbers, start: float, end: float) -> Numbers:
+    """0 up to `start`, 1 from `end` on, linear between them; either may be the larger."""
+    return np.asarray(np.clip((values - start) / (end - start), 0, 1), np.float32)
 
 
 def _chroma(lab: Lab) -> Numbers:
@@ -259,10 +296,10 @@ def _chroma(lab: Lab) -> Numbers:
 
 
 def _lab(rgb: Rgb) -> Lab:
-    return np.asarray(rgb2lab(rgb.astype(np.float32) / 255) + FROM_BLACK, np.float32)
+    return np.asarray(rgb2lab(rgb.astype(np.float32) / 255) + BLACK_OFFSET, np.float32)
 
 
 def _rgb(lab: Lab) -> Rgb:
     # A bluer, darker colour than there is light for would make scikit-image warn; it clips it all the same.
     lab[:, 2] = np.minimum(lab[:, 2], lab[:, 0] * (200 / 116))
-    return np.asarray(np.rint(np.clip(lab2rgb(lab - FROM_BLACK), 0, 1) * 255), np.uint8)
+    return np.asarray(np.rint(np.clip(lab2rgb(lab - BLACK_OFFSET), 0, 1) * 255), np.uint8)

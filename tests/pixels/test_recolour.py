@@ -19,12 +19,12 @@ FOLDS = 1 + 0.08 * np.sin(np.arange(WIDTH) / 5)[None, :, None] + np.zeros((HEIGH
 STRIPES = np.broadcast_to(np.arange(WIDTH) % 10 < 4, (HEIGHT, WIDTH))
 
 
-def product(base, ink=None, where=STRIPES, shading=FOLDS):
-    """A picture of a product in folds, with stripes of an ink if one is given."""
-    cloth = np.broadcast_to(np.array(base, float), (HEIGHT, WIDTH, 3))
-    if ink is not None:
-        cloth = np.where(where[..., None], np.array(ink, float), cloth)
-    shaded = np.clip(np.rint(cloth * shading), 0, 255)
+def product(base, print_colour=None, where=STRIPES, shading=FOLDS):
+    """A picture of a product in folds, with a print, stripes as a rule, if its colour is given."""
+    material = np.broadcast_to(np.array(base, float), (HEIGHT, WIDTH, 3))
+    if print_colour is not None:
+        material = np.where(where[..., None], np.array(print_colour, float), material)
+    shaded = np.clip(np.rint(material * shading), 0, 255)
     return np.where(PRODUCT[..., None], shaded, BACKGROUND).astype(np.uint8)
 
 
@@ -75,22 +75,24 @@ def test_own_colour_changes_next_to_nothing():
 
 
 @pytest.mark.parametrize(
-    ("base", "ink", "asked"),
+    ("base", "print_colour", "asked"),
     [(RED, WHITE, BLUE), (WHITE, RED, BLUE), (WHITE, BLACK, YELLOW), (BLACK, WHITE, RED), (YELLOW, BLACK, GREEN),
      (RED, GREEN, BLUE), (GREY, YELLOW, BLACK)],
 )  # fmt: skip
-def test_base_changes_and_the_stripes_stay(base, ink, asked):
-    picture = product(base, ink)
+def test_base_changes_and_the_stripes_stay(base, print_colour, asked):
+    picture = product(base, print_colour)
 
     changed = recoloured(picture, PRODUCT, asked)
 
     assert distance(changed, asked, PRODUCT & ~STRIPES) < 8
-    assert distance(changed, ink, PRODUCT & STRIPES) < 8
+    assert distance(changed, print_colour, PRODUCT & STRIPES) < 8
 
 
-@pytest.mark.parametrize(("base", "ink", "asked"), [(RED, WHITE, WHITE), (YELLOW, BLACK, BLACK), (WHITE, BLACK, BLACK)])
-def test_ink_that_would_vanish_can_still_be_seen(base, ink, asked):
-    changed = recoloured(product(base, ink), PRODUCT, asked)
+@pytest.mark.parametrize(
+    ("base", "print_colour", "asked"), [(RED, WHITE, WHITE), (YELLOW, BLACK, BLACK), (WHITE, BLACK, BLACK)]
+)
+def test_print_that_would_vanish_can_still_be_seen(base, print_colour, asked):
+    changed = recoloured(product(base, print_colour), PRODUCT, asked)
 
     assert distance(changed, asked, PRODUCT & ~STRIPES) < 8
     assert 20 < distance(changed, asked, PRODUCT & STRIPES) < 40
@@ -115,7 +117,7 @@ def test_highlight_stays_white():
     assert recoloured(picture, PRODUCT, BLUE)[22, 32].min() > 225
 
 
-def test_broad_highlight_is_no_ink():
+def test_broad_highlight_is_no_print():
     y, x = np.mgrid[:HEIGHT, :WIDTH]
     glow = 0.8 * np.exp(-((x - 45) ** 2 + (y - 30) ** 2) / 200)[..., None]
     picture = np.rint(product(RED) * (1 - glow) + 255 * glow).astype(np.uint8)
