@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from pipelines.pixels.crops import from_raw
 from pipelines.pixels.images import Picture, decode, encode
+from pipelines.pixels.jpeg_blocks import read_source
 from pipelines.pixels.proof import Proof, prove
 from pipelines.recipe.settings import DeliverSettings
 from pipelines.rows import CROPS, REGIONS, RLE, STRINGS, ItemError, Row, Update, pictures
 from pipelines.stages.compositing import base_of, changeable, finished_picture
-from pipelines.stages.encoding import File, as_file
+from pipelines.stages.encoding import File, as_file, blocks_wanted
 from pipelines.storage import Store
 
 
@@ -75,12 +76,13 @@ class Deliver:
         crops = [from_raw(raw) for raw in row["finished_crops"]]
         count = len(row["regions_xyxy"])
         encoded = pictures(row)
-        source_jpeg = encoded.source if encoded.base is encoded.source else None
+        is_source = encoded.base is encoded.source  # else a task made the base itself
+        source = read_source(encoded.source) if is_source and blocks_wanted(self.settings) else None
         files: list[File | None] = []
         for variant, kept in enumerate(row["variant_kept"]):
             own = crops[variant * count : (variant + 1) * count]
             finished = finished_picture(row, own, self.settings.feather_px) if kept else None
-            files.append(None if finished is None else as_file(self.settings, finished, base, allow, source_jpeg))
+            files.append(None if finished is None else as_file(self.settings, finished, base, allow, source))
         proofs = [file and self._prove(file, base) for file in files]
         update: Update = {
             "image_sha256s": [file and hashlib.sha256(file.data).hexdigest() for file in files],

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.pixels.images import Picture, encode, provenance_xmp
-from pipelines.pixels.jpeg_blocks import changed_blocks, decoded_reach, why_not_kept, with_blocks_kept
+from pipelines.pixels.jpeg_blocks import SourceJpeg, changed_blocks, decoded_reach, with_blocks_kept
 from pipelines.recipe.settings import DeliverSettings
 
 CREDIT = "Packshot"
@@ -30,12 +30,17 @@ class File:
     may_differ: NDArray[np.bool_]
 
 
+def blocks_wanted(settings: DeliverSettings) -> bool:
+    """Whether a JPEG is to be delivered that keeps the blocks of its source."""
+    return settings.format == "jpeg" and settings.exact
+
+
 def as_file(
     settings: DeliverSettings,
     finished: NDArray[np.uint8],
     base: Picture,
     allow: NDArray[np.bool_],
-    source_jpeg: bytes | None,
+    source: SourceJpeg | None,
 ) -> File:
     """Encode a finished picture with its base's alpha and profile, and a note of who made it.
 
@@ -45,7 +50,8 @@ def as_file(
         finished: (H, W, 3).
         base: what the picture has to be outside the mask.
         allow: (H, W), where pixels may change.
-        source_jpeg: the file that the base was decoded from; None where a task made the base itself.
+        source: the file that the base was decoded from, where its blocks are wanted (`blocks_wanted`); None where a
+            task made the base itself.
 
     Raises:
         RuntimeError: a block that had to stay has changed.
@@ -54,11 +60,11 @@ def as_file(
     if settings.format == "jpeg" and not settings.exact:
         data = encode(finished, "jpeg", icc_profile=base.icc_profile, xmp=xmp)
         return File(data, "jpeg", "none", allow)
-    if settings.format == "jpeg" and source_jpeg is not None and why_not_kept(source_jpeg) is None:
-        data = with_blocks_kept(source_jpeg, finished, allow, xmp)
-        if changed := changed_blocks(source_jpeg, data, allow):
+    if blocks_wanted(settings) and source is not None and source.why_not_kept is None:
+        data = with_blocks_kept(source, finished, allow, xmp)
+        if changed := changed_blocks(source, data, allow):
             raise RuntimeError(f"{changed} untouched JPEG blocks changed in exact mode; please report this")
-        return File(data, "jpeg", "blocks", decoded_reach(source_jpeg, allow))
+        return File(data, "jpeg", "blocks", decoded_reach(source, allow))
     form: Literal["png", "webp"] = "webp" if settings.format == "webp" else "png"
     data = encode(finished, form, alpha=base.alpha, icc_profile=base.icc_profile, xmp=xmp)
     return File(data, form, "pixels", allow)

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from pipelines.errors import ImageError
 from pipelines.pixels.images import decode, encode, provenance_xmp
-from pipelines.pixels.jpeg_blocks import LIBJPEG, changed_blocks, decoded_reach, why_not_kept, with_blocks_kept
+from pipelines.pixels.jpeg_blocks import LIBJPEG, changed_blocks, decoded_reach, read_source, with_blocks_kept
 from pipelines.pixels.proof import prove
 
 HEIGHT, WIDTH = 101, 150  # neither is a multiple of a block
@@ -41,6 +41,10 @@ def written(tmp_path, space="JCS_YCbCr", factors=None, flags=()):
     return (tmp_path / "made.jpeg").read_bytes()
 
 
+def why_not_kept(encoded):
+    return read_source(encoded).why_not_kept
+
+
 def finished_over(source, allow=ALLOW):
     return np.where(allow[..., None], PAINTED, decode(source).rgb)
 
@@ -50,11 +54,11 @@ def check_kept(source, allow=ALLOW):
     assert why_not_kept(source) is None
     finished = finished_over(source, allow)
 
-    delivered = with_blocks_kept(source, finished, allow)
+    delivered = with_blocks_kept(read_source(source), finished, allow)
 
-    assert changed_blocks(source, delivered, allow) == 0
+    assert changed_blocks(read_source(source), delivered, allow) == 0
     before, after = decode(source).rgb, decode(delivered).rgb
-    reach = decoded_reach(source, allow)
+    reach = decoded_reach(read_source(source), allow)
     assert reach[allow].all()
     assert prove(before, after, reach).changed_outside == 0
     return finished, after, reach
@@ -63,11 +67,11 @@ def check_kept(source, allow=ALLOW):
 def test_empty_mask_keeps_every_block_and_every_pixel():
     source = a_jpeg()
 
-    delivered = with_blocks_kept(source, PAINTED, np.zeros_like(ALLOW))
+    delivered = with_blocks_kept(read_source(source), PAINTED, np.zeros_like(ALLOW))
 
-    assert changed_blocks(source, delivered, np.zeros_like(ALLOW)) == 0
+    assert changed_blocks(read_source(source), delivered, np.zeros_like(ALLOW)) == 0
     np.testing.assert_array_equal(decode(delivered).rgb, decode(source).rgb)
-    assert not decoded_reach(source, np.zeros_like(ALLOW)).any()
+    assert not decoded_reach(read_source(source), np.zeros_like(ALLOW)).any()
 
 
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
@@ -96,7 +100,7 @@ def test_grey_stays_grey():
     _, after, _ = check_kept(source)
 
     assert (after == after[..., :1]).all()
-    assert Image.open(io.BytesIO(with_blocks_kept(source, PAINTED, ALLOW))).mode == "L"
+    assert Image.open(io.BytesIO(with_blocks_kept(read_source(source), PAINTED, ALLOW))).mode == "L"
 
 
 @pytest.mark.parametrize("edge", [np.s_[:3, :3], np.s_[-1:, -1:], np.s_[:, 149:], np.s_[100:], np.s_[:]])
@@ -117,19 +121,19 @@ def test_picture_lies_as_the_source_does(orientation):
     allow[60:90, 5:33] = True
     painted = np.where(allow[..., None], np.uint8([[[250, 20, 20]]]), upright)
 
-    delivered = with_blocks_kept(source, painted, allow)
+    delivered = with_blocks_kept(read_source(source), painted, allow)
 
     after = decode(delivered).rgb
     assert Image.open(io.BytesIO(delivered)).getexif()[0x0112] == orientation
-    assert changed_blocks(source, delivered, allow) == 0
-    assert prove(upright, after, decoded_reach(source, allow)).changed_outside == 0
+    assert changed_blocks(read_source(source), delivered, allow) == 0
+    assert prove(upright, after, decoded_reach(read_source(source), allow)).changed_outside == 0
     np.testing.assert_allclose(after[70:80, 12:26].reshape(-1, 3).mean(axis=0), [250, 20, 20], atol=6)
 
 
 def test_one_pixel_picture():
     source = a_jpeg(SMOOTH[:1, :1], subsampling=2)
 
-    delivered = with_blocks_kept(source, np.uint8([[[255, 255, 255]]]), np.array([[True]]))
+    delivered = with_blocks_kept(read_source(source), np.uint8([[[255, 255, 255]]]), np.array([[True]]))
 
     np.testing.assert_allclose(decode(delivered).rgb, 255, atol=4)
 
@@ -139,7 +143,7 @@ def test_tables_subsampling_and_metadata_are_the_sources():
     exif[0x010F] = "a camera"
     source = a_jpeg(exif=exif, icc_profile=SRGB, comment=b"by hand", subsampling=1, dpi=(72, 72))
 
-    delivered = with_blocks_kept(source, finished_over(source), ALLOW)
+    delivered = with_blocks_kept(read_source(source), finished_over(source), ALLOW)
 
     before, after = (Image.open(io.BytesIO(encoded)) for encoded in (source, delivered))
     assert after.quantization == before.quantization
@@ -153,8 +157,8 @@ def test_a_packet_takes_the_place_of_the_sources():
     source = a_jpeg(xmp=b"<old/>")
     packet = provenance_xmp("Packshot", None)
 
-    with_new = with_blocks_kept(source, finished_over(source), ALLOW, xmp=packet)
-    with_old = with_blocks_kept(source, finished_over(source), ALLOW)
+    with_new = with_blocks_kept(read_source(source), finished_over(source), ALLOW, xmp=packet)
+    with_old = with_blocks_kept(read_source(source), finished_over(source), ALLOW)
 
     assert Image.open(io.BytesIO(with_new)).info["xmp"] == packet
     assert b"<old/>" not in with_new
@@ -163,17 +167,17 @@ def test_a_packet_takes_the_place_of_the_sources():
 
 def test_packet_that_is_too_long_is_an_error():
     with pytest.raises(ValueError, match="an XMP packet of 65503 bytes; a JPEG holds 65502"):
-        with_blocks_kept(a_jpeg(), SMOOTH, ALLOW, xmp=b" " * 65503)
+        with_blocks_kept(read_source(a_jpeg()), SMOOTH, ALLOW, xmp=b" " * 65503)
 
 
 def test_only_the_first_of_several_pictures_is_carried():
     source = a_jpeg(format="MPO", save_all=True, append_images=[Image.fromarray(PAINTED)])
 
-    delivered = with_blocks_kept(source, finished_over(source), ALLOW)
+    delivered = with_blocks_kept(read_source(source), finished_over(source), ALLOW)
 
     assert Image.open(io.BytesIO(source)).format == "MPO"
     assert Image.open(io.BytesIO(delivered)).format == "JPEG"
-    assert changed_blocks(source, delivered, ALLOW) == 0
+    assert changed_blocks(read_source(source), delivered, ALLOW) == 0
 
 
 def test_a_picture_that_was_encoded_again_is_found_out():
@@ -181,9 +185,9 @@ def test_a_picture_that_was_encoded_again_is_found_out():
     shifted = a_jpeg(np.roll(SMOOTH, 1, axis=1), subsampling=2)
 
     of_all = 13 * 19 + 2 * 7 * 10
-    assert changed_blocks(source, encode(SMOOTH, "jpeg"), np.zeros_like(ALLOW)) == of_all
-    assert 0 < changed_blocks(source, shifted, ALLOW) < of_all
-    assert changed_blocks(source, shifted, np.ones_like(ALLOW)) == 0
+    assert changed_blocks(read_source(source), encode(SMOOTH, "jpeg"), np.zeros_like(ALLOW)) == of_all
+    assert 0 < changed_blocks(read_source(source), shifted, ALLOW) < of_all
+    assert changed_blocks(read_source(source), shifted, np.ones_like(ALLOW)) == 0
 
 
 def test_what_cannot_be_kept_is_told(tmp_path):
@@ -207,17 +211,21 @@ def test_what_cannot_be_kept_is_told(tmp_path):
 
 def test_threads_do_not_disturb_each_other():
     sources = [a_jpeg(comment=bytes([65 + number]) * 100 * number, subsampling=number % 3) for number in range(6)]
-    alone = [with_blocks_kept(source, finished_over(source), ALLOW) for source in sources]
+
+    def delivered(source):
+        return with_blocks_kept(read_source(source), finished_over(source), ALLOW)
+
+    alone = [delivered(source) for source in sources]
 
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda source: with_blocks_kept(source, finished_over(source), ALLOW), sources))
+        together = list(pool.map(delivered, sources))
 
     assert together == alone
 
 
 def test_sizes_that_differ_are_an_error():
     with pytest.raises(ValueError, match=r"shape \(101, 150\) for a JPEG that is stored with 75 x 50 pixels"):
-        with_blocks_kept(a_jpeg(SMOOTH[:50, :75]), SMOOTH, ALLOW)
+        with_blocks_kept(read_source(a_jpeg(SMOOTH[:50, :75])), SMOOTH, ALLOW)
 
 
 def garbled(encoded, seed):
@@ -250,8 +258,8 @@ def test_a_damaged_jpeg_that_still_decodes_is_kept_or_told_and_leaves_nothing_be
         except ImageError:
             continue
         if why_not_kept(encoded) is None:
-            delivered = with_blocks_kept(encoded, finished, ALLOW)
-            assert changed_blocks(encoded, delivered, ALLOW) == 0
+            delivered = with_blocks_kept(read_source(encoded), finished, ALLOW)
+            assert changed_blocks(read_source(encoded), delivered, ALLOW) == 0
             kept += 1
 
     assert kept
@@ -260,11 +268,12 @@ def test_a_damaged_jpeg_that_still_decodes_is_kept_or_told_and_leaves_nothing_be
 
 def test_jpeglib_that_fails_leaves_no_file_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    source = read_source(a_jpeg())
     twelve_bits = a_jpeg().replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c")
 
     for unreadable in (twelve_bits, a_jpeg()[:400]):
         with pytest.raises(OSError, match="failed"):
-            changed_blocks(a_jpeg(), unreadable, ALLOW)
+            changed_blocks(source, unreadable, ALLOW)
 
     assert list(tmp_path.iterdir()) == []
 
@@ -277,3 +286,21 @@ def test_coefficients_that_no_encoder_writes_are_told(tmp_path):
     file.write_dct(str(tmp_path / "b.jpeg"), flags=["ARITH_CODE"])  # which hold more than Huffman's do
 
     assert why_not_kept((tmp_path / "b.jpeg").read_bytes()).startswith("the JPEG is damaged: it has coefficients")
+
+
+def test_one_reading_serves_every_variant():
+    encoded = a_jpeg(subsampling=2)
+    source, other = read_source(encoded), np.zeros_like(ALLOW)
+    other[:20, 100:] = True
+
+    several = [with_blocks_kept(source, finished_over(encoded, allow), allow) for allow in (ALLOW, other, ALLOW)]
+
+    assert several[0] == several[2] == with_blocks_kept(read_source(encoded), finished_over(encoded), ALLOW)
+    assert changed_blocks(source, several[1], other) == 0
+
+
+def test_blocks_of_a_source_that_cannot_be_kept_are_not_given():
+    source = read_source(encode(SMOOTH, "png"))
+
+    with pytest.raises(ValueError, match="cannot be kept: the source is a PNG file, not a JPEG"):
+        with_blocks_kept(source, SMOOTH, ALLOW)
