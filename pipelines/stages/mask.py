@@ -99,7 +99,7 @@ class Mask:
             "overlay_bytes": None if edit.overlay is None else to_png(edit.overlay),
             "allow_mask_rle": to_rle(layout.allow),
             "changed_mask_rle": to_rle(layout.allow | _changed_before(row, layout)),
-            "repaint_mask_rle": to_rle(np.logical_or.reduce([layout.repaint, *edit.inpaint_masks])),
+            "repaint_mask_rle": to_rle(np.logical_or.reduce([layout.inpaint_mask, *edit.inpaint_masks])),
             "regions_xyxy": [list(region) for region in regions],
             "region_rgb": [cut(layout.canvas, region, side_px).tobytes() for region in regions],
             "region_start": None if start is None else [cut(start, region, side_px).tobytes() for region in regions],

@@ -141,7 +141,7 @@ class Task:
 
 def one_region(layout: layouts.Layout, overlay: Cutout | None = None) -> Edit:
     """The edit that paints all of the layout's inpaint mask as one region; nothing where that mask is empty."""
-    return Edit(layout, [layout.repaint] if layout.repaint.any() else [], overlay=overlay)
+    return Edit(layout, [layout.inpaint_mask] if layout.inpaint_mask.any() else [], overlay=overlay)
 
 
 def colour_rgb(name: str) -> tuple[int, int, int]:

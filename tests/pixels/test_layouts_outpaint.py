@@ -13,22 +13,22 @@ def test_nothing_to_grow_lets_nothing_change():
 
     np.testing.assert_array_equal(layout.canvas, noise(20, 30))
     assert not layout.allow.any()
-    assert not layout.repaint.any()
+    assert not layout.inpaint_mask.any()
 
 
 def test_margins_are_shares_of_the_source_and_its_pixels_stay():
-    source = noise(20, 30)
+    source = noise(60, 90)
 
-    layout = outpainted(source, margins=(0.5, 0.1, 0.25, 0.2), overlap_px=4)
+    layout = outpainted(source, margins=(0.5, 0.1, 0.25, 0.2))
 
-    assert layout.canvas.shape == (10 + 20 + 5, 6 + 30 + 3, 3)
-    assert layout.at_xy == (6, 10)
-    np.testing.assert_array_equal(layout.base[10:30, 6:36], source)
+    assert layout.canvas.shape == (30 + 60 + 15, 18 + 90 + 9, 3)
+    assert layout.at_xy == (18, 30)
+    np.testing.assert_array_equal(layout.base[30:90, 18:108], source)
     np.testing.assert_array_equal(layout.canvas[~layout.allow], layout.base[~layout.allow])
-    assert (~layout.allow).sum() == 20 * 30
-    assert not layout.allow[10:30, 6:36].any()
-    assert (~layout.repaint).sum() == (20 - 8) * (30 - 8)
-    np.testing.assert_array_equal((layout.allow & layout.repaint), layout.allow)
+    assert (~layout.allow).sum() == 60 * 90
+    assert not layout.allow[30:90, 18:108].any()
+    assert (~layout.inpaint_mask).sum() == (60 - 2 * 16) * (90 - 2 * 16)
+    np.testing.assert_array_equal((layout.allow & layout.inpaint_mask), layout.allow)
 
 
 @pytest.mark.parametrize(
@@ -52,16 +52,16 @@ def test_aspect_grows_the_short_direction_only(aspect, anchor_xy, size_wh, corne
 
 
 def test_overlap_reaches_in_from_grown_sides_only():
-    layout = outpainted(noise(40, 30), margins=(0, 1, 0, 0), overlap_px=5)
+    layout = outpainted(noise(40, 30), margins=(0, 1, 0, 0))
 
-    assert layout.repaint[:, 25:].all()
-    assert not layout.repaint[:, :25].any()
+    assert layout.inpaint_mask[:, 14:].all()
+    assert not layout.inpaint_mask[:, :14].any()
 
 
 def test_overlap_deeper_than_the_picture_denoises_all_of_it():
-    layout = outpainted(noise(6, 6), margins=(1, 1, 1, 1), overlap_px=50)
+    layout = outpainted(noise(6, 6), margins=(1, 1, 1, 1))
 
-    assert layout.repaint.all()
+    assert layout.inpaint_mask.all()
     assert (~layout.allow).sum() == 36
 
 
@@ -95,7 +95,6 @@ def test_picture_of_one_pixel_grows():
         ({"margins": (-0.1, 0, 0, 0)}, r"`margins` are \(-0\.1, 0, 0, 0\); expected four shares"),
         ({"aspect": 0}, r"`aspect` is 0; expected a width over a height"),
         ({"anchor_xy": (0.5, 2)}, r"`anchor_xy` is \(0\.5, 2\); expected two shares"),
-        ({"overlap_px": -1}, r"`overlap_px` is -1; expected 0 or more"),
     ],
 )
 def test_numbers_outside_their_range_are_refused(wrong, words):

@@ -14,7 +14,8 @@ def cutout_of(height, width, top, bottom, left, right, edge=0):
 
 
 def corner_of(layout):
-    return int(np.argmax(layout.kept.any(axis=0))), int(np.argmax(layout.kept.any(axis=1)))
+    product = ~layout.allow
+    return int(np.argmax(product.any(axis=0))), int(np.argmax(product.any(axis=1)))
 
 
 def test_transparent_cutout_is_refused():
@@ -31,9 +32,8 @@ def test_product_fills_what_was_asked_and_is_copied_bit_for_bit():
     x, y = corner_of(layout)
     assert (x, y) == ((200 - 85) // 2, 15)
     np.testing.assert_array_equal(layout.canvas[y : y + 170, x : x + 85], cutout.rgb[20:190, 60:145])
-    assert layout.kept.sum() == 170 * 85
-    np.testing.assert_array_equal(layout.allow, ~layout.kept)
-    assert not layout.repaint.any()
+    assert (~layout.allow).sum() == 170 * 85
+    assert not layout.inpaint_mask.any()
     assert layout.at_xy == (x - 60, y - 20)
     assert in_studio(cutout, side_px=200).at_xy is None
 
@@ -43,7 +43,7 @@ def test_far_background_is_exactly_the_colour_and_the_shadow_lies_below(colour):
     layout = in_studio(cutout_of(220, 220, 20, 200, 60, 150), colour_rgb=colour)
 
     x, y = corner_of(layout)
-    changed = (layout.canvas != colour).any(axis=-1) & ~layout.kept
+    changed = (layout.canvas != colour).any(axis=-1) & layout.allow
     assert changed[y + 180 : y + 184, x + 20 : x + 70].all()
     for border in (changed[0], changed[-1], changed[:, 0], changed[:, -1]):
         assert not border.any()
@@ -53,7 +53,7 @@ def test_far_background_is_exactly_the_colour_and_the_shadow_lies_below(colour):
 def test_no_shadow_leaves_the_bare_colour():
     layout = in_studio(cutout_of(100, 100, 20, 80, 20, 80), shadow_opacity=0)
 
-    assert (layout.canvas[~layout.kept] == 255).all()
+    assert (layout.canvas[layout.allow] == 255).all()
 
 
 def test_shadow_changes_no_pixel_of_the_product():
@@ -61,7 +61,7 @@ def test_shadow_changes_no_pixel_of_the_product():
 
     dark, bare = in_studio(cutout, shadow_opacity=1), in_studio(cutout, shadow_opacity=0)
 
-    np.testing.assert_array_equal(dark.canvas[dark.kept], bare.canvas[bare.kept])
+    np.testing.assert_array_equal(dark.canvas[~dark.allow], bare.canvas[~bare.allow])
     assert (dark.canvas != bare.canvas).any()
 
 
@@ -98,7 +98,7 @@ def test_side_that_is_cut_off_lies_at_the_frame(box, corner):
 def test_product_cut_off_below_throws_no_shadow():
     layout = in_studio(cutout_of(100, 100, 20, 100, 20, 80))
 
-    assert (layout.canvas[~layout.kept] == 255).all()
+    assert (layout.canvas[layout.allow] == 255).all()
 
 
 def test_margin_is_kept_by_cut_off_sides_too():
@@ -106,7 +106,7 @@ def test_margin_is_kept_by_cut_off_sides_too():
 
     assert layout.canvas.shape == (100, 100, 3)
     assert corner_of(layout) == (20, 10)
-    assert not layout.kept[90:].any()
+    assert layout.allow[90:].all()
 
 
 def test_product_cut_off_on_both_sides_fills_the_frame_where_the_aspect_lets_it():
@@ -126,7 +126,7 @@ def test_picture_that_is_opaque_everywhere_is_its_own_frame():
     layout = in_studio(cutout, aspect=None)
 
     np.testing.assert_array_equal(layout.canvas, cutout.rgb)
-    assert layout.kept.all()
+    assert not layout.allow.any()
     assert in_studio(cutout, aspect=1.0).canvas.shape == (60, 60, 3)
 
 
@@ -143,7 +143,8 @@ def test_side_resamples_to_the_size_asked_for_and_fills_as_much(side_px, aspect)
     layout = in_studio(cutout_of(200, 200, 20, 190, 60, 145), side_px=side_px, aspect=aspect)
 
     assert max(layout.canvas.shape) == side_px
-    rows, columns = layout.kept.any(axis=1).sum(), layout.kept.any(axis=0).sum()
+    product = ~layout.allow
+    rows, columns = product.any(axis=1).sum(), product.any(axis=0).sum()
     shares = rows / layout.canvas.shape[0], columns / layout.canvas.shape[1]
     assert 0.83 <= max(shares) <= 0.87
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 Rgb = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-MAX_CANVAS_PIXELS = 100_000_000
+MAX_CANVAS_PIXELS: Final = 100_000_000  # 300 MB a picture; a step holds a few of them
 
 
 class CanvasTooLarge(ValueError):
@@ -21,12 +22,10 @@ class Layout:
     """The geometry of one task on one picture; all arrays have one size, that of the delivered picture.
 
     base: uint8 (H, W, 3), what the delivered picture is, bit for bit, outside `allow`. canvas: uint8 (H, W, 3), what
-    is painted on; it equals `base` outside `allow`. allow: bool (H, W), where the delivered picture may differ from
-    `base`. repaint: bool (H, W), what a painter denoises; where it is empty nothing is painted and the canvas is the
-    result. kept: bool (H, W), the product's own opaque pixels, which the delivered picture shows as the canvas has
-    them; empty where the task promises nothing about a product. at_xy: where the source's first pixel lies, pixels of
-    the canvas; None where the source was resampled, or is not the picture that stays. Masks that are False or True
-    everywhere may be read-only views.
+    the painter paints on; it equals `base` outside `allow`. allow: bool (H, W), where the delivered picture may differ
+    from `base`. inpaint_mask: bool (H, W), what the painter denoises; where it is empty nothing is painted and the
+    canvas is the result. at_xy: where the source's first pixel lies, pixels of the canvas; None where the source was
+    resampled, or is not the picture that stays. Masks that are False or True everywhere may be read-only views.
 
     Raises:
         ValueError: sizes differ.
@@ -35,35 +34,34 @@ class Layout:
     base: Rgb
     canvas: Rgb
     allow: Mask
-    repaint: Mask
-    kept: Mask
+    inpaint_mask: Mask
     at_xy: tuple[int, int] | None = (0, 0)
 
     def __post_init__(self) -> None:
         size = self.allow.shape
-        masks, pictures = (self.repaint.shape, self.kept.shape), (self.base.shape, self.canvas.shape)
-        if len(size) != 2 or any(mask != size for mask in masks) or any(shape != (*size, 3) for shape in pictures):
+        masks, pictures = (size, self.inpaint_mask.shape), (self.base.shape, self.canvas.shape)
+        if len(size) != 2 or masks[1] != size or any(shape != (*size, 3) for shape in pictures):
             raise ValueError(
-                f"a layout of pictures {pictures} and masks {(size, *masks)}; expected one size, (H, W, 3) and (H, W)"
+                f"a layout of pictures {pictures} and masks {masks}; expected one size, (H, W, 3) and (H, W)"
             )
 
 
-def replaced(source: Rgb, allow: Mask, repaint: Mask) -> Layout:
-    """Paint on the source itself; replace, recolour and remove do.
+def replaced(source: Rgb, allow: Mask, inpaint_mask: Mask) -> Layout:
+    """The source itself is painted on, in a part of it.
 
     Args:
         source: (H, W, 3).
         allow: (H, W), where the result may differ from the source; an empty one lets nothing change.
-        repaint: (H, W), what is denoised; it may leak out of `allow`, the result does not.
+        inpaint_mask: (H, W), what is denoised; it may reach beyond `allow`, the result does not.
 
     Raises:
         ValueError: sizes differ.
     """
-    return Layout(base=source, canvas=source, allow=allow, repaint=repaint, kept=nowhere(source))
+    return Layout(base=source, canvas=source, allow=allow, inpaint_mask=inpaint_mask)
 
 
 def background(source: Rgb, core: Mask) -> Layout:
-    """Paint all but the product.
+    """All but the product is painted.
 
     Args:
         source: (H, W, 3).
@@ -72,12 +70,12 @@ def background(source: Rgb, core: Mask) -> Layout:
     Raises:
         ValueError: sizes differ.
     """
-    return Layout(base=source, canvas=source, allow=~core, repaint=~core, kept=core)
+    return Layout(base=source, canvas=source, allow=~core, inpaint_mask=~core)
 
 
 def everything(source: Rgb) -> Layout:
-    """Paint the whole picture (H, W, 3); restyle does."""
-    return Layout(source, source, allow=everywhere(source), repaint=everywhere(source), kept=nowhere(source))
+    """The whole picture (H, W, 3) is painted."""
+    return Layout(source, source, allow=everywhere(source), inpaint_mask=everywhere(source))
 
 
 def blank(width: int, height: int) -> Rgb:

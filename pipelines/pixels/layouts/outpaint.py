@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipelines.pixels.layouts.layout import Layout, blank, nowhere
+from pipelines.pixels.layouts.layout import Layout, blank
 
 Rgb = NDArray[np.uint8]
 Margins = tuple[float, float, float, float]
-BLUR_GROWTH = 0.5
-MAX_BLUR = 0.06
-BLURS = 8
-DEPTH = 0.25
+OVERLAP_PX: Final = 16
+BLUR_GROWTH: Final = 0.5  # pixels of blur for each pixel outward
+MAX_BLUR: Final = 0.06  # of the source's shorter side: 65 pixels of 1024
+BLURS: Final = 8  # steps from 1 pixel to the largest blur; between them rows are interpolated
+DEPTH: Final = 0.25  # of the blur: how many rows of the source are averaged into the edge
 
 
 def outpainted(
@@ -22,7 +25,6 @@ def outpainted(
     margins: Margins = (0.0, 0.0, 0.0, 0.0),
     aspect: float | None = None,
     anchor_xy: tuple[float, float] = (0.5, 0.5),
-    overlap_px: int = 16,
 ) -> Layout:
     """Grow the canvas by margins, then to an aspect, and fill the new area with a start for the painter.
 
@@ -34,11 +36,10 @@ def outpainted(
         margins: top, right, bottom, left, each a share of the source's height or width, 0 or more.
         aspect: width over height of the new canvas; the direction that is too short grows. None leaves it.
         anchor_xy: where the picture lies in what the aspect adds: 0 at the left or top, 1 at the right or bottom.
-        overlap_px: how far into the source the denoised area reaches, so that the painter meets it; what shows stays
-            outside.
 
     Returns:
-        The layout: `allow` is the new area, empty if nothing had to grow.
+        The layout: `allow` is the new area, empty if nothing had to grow. `inpaint_mask` also reaches 16 pixels into
+        the source from each side that grew, so that the painter meets it.
 
     Raises:
         CanvasTooLarge: more than `layout.MAX_CANVAS_PIXELS`.
@@ -46,7 +47,7 @@ def outpainted(
 
     Source: edge pixels are repeated as Crop&Stitch does, the blur of some 65 pixels of 1024 is Krita AI Diffusion's.
     """
-    _check(source, margins, aspect, anchor_xy, overlap_px)
+    _check(source, margins, aspect, anchor_xy)
     height, width = source.shape[:2]
     top, right, bottom, left = _growth_px(width, height, margins, aspect, anchor_xy)
     canvas = blank(left + width + right, top + height + bottom)
@@ -62,12 +63,12 @@ def outpainted(
     _continue(columns[left + width :], grown[::-1], blur_px)
     allow = np.ones(canvas.shape[:2], np.bool_)
     allow[within] = False
-    repaint = np.ones(canvas.shape[:2], np.bool_)
-    repaint[
-        top + overlap_px * (top > 0) : max(0, top + height - overlap_px * (bottom > 0)),
-        left + overlap_px * (left > 0) : max(0, left + width - overlap_px * (right > 0)),
+    inpaint_mask = np.ones(canvas.shape[:2], np.bool_)
+    inpaint_mask[
+        top + OVERLAP_PX * (top > 0) : max(0, top + height - OVERLAP_PX * (bottom > 0)),
+        left + OVERLAP_PX * (left > 0) : max(0, left + width - OVERLAP_PX * (right > 0)),
     ] = False
-    return Layout(base=canvas, canvas=canvas, allow=allow, repaint=repaint, kept=nowhere(canvas), at_xy=(left, top))
+    return Layout(base=canvas, canvas=canvas, allow=allow, inpaint_mask=inpaint_mask, at_xy=(left, top))
 
 
 def _growth_px(
@@ -98,9 +99,7 @@ def _continue(outward: Rgb, inward: Rgb, max_blur_px: float) -> None:
         row[:] = np.rint(blurred[nearer] + (place - nearer) * (blurred[nearer + 1] - blurred[nearer]))
 
 
-def _check(
-    source: Rgb, margins: Margins, aspect: float | None, anchor_xy: tuple[float, float], overlap_px: int
-) -> None:
+def _check(source: Rgb, margins: Margins, aspect: float | None, anchor_xy: tuple[float, float]) -> None:
     if not source.size:
         raise ValueError(f"a picture of shape {source.shape} has no edge to go on from; expected at least 1 x 1 pixels")
     if len(margins) != 4 or min(margins) < 0:
@@ -109,5 +108,3 @@ def _check(
         raise ValueError(f"`aspect` is {aspect!r}; expected a width over a height, above 0, or None")
     if not all(0 <= share <= 1 for share in anchor_xy):
         raise ValueError(f"`anchor_xy` is {anchor_xy!r}; expected two shares of 0 (left, top) to 1 (right, bottom)")
-    if overlap_px < 0:
-        raise ValueError(f"`overlap_px` is {overlap_px!r}; expected 0 or more")

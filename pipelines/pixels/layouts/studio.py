@@ -24,7 +24,6 @@ def in_studio(
     aspect: float | None = 1.0,
     side_px: int | None = None,
     shadow_opacity: float = 0.5,
-    shadow_softness: float = 0.08,
 ) -> Layout:
     """Set a product on a flat colour, with a soft shadow where it stands; nothing is painted.
 
@@ -42,17 +41,17 @@ def in_studio(
         side_px: the frame's longer side; the product is resampled to it, so nothing is a copy of the source any more.
             None keeps the product's own pixels.
         shadow_opacity: how dark the shadow is at most, 0..1; 0 for none.
-        shadow_softness: how far it reaches at most, as a share of the product's longer side.
 
     Returns:
-        The layout: `kept` is the product's opaque pixels, `allow` all the rest, `repaint` is empty.
+        The layout: `allow` is all but the product's opaque pixels, `inpaint_mask` is empty.
 
     Raises:
         CanvasTooLarge: more than `layout.MAX_CANVAS_PIXELS`.
         ValueError: the cut-out is transparent everywhere, or a number is outside its range.
 
-    Source: fill 0.85 is what Amazon asks of a main picture (Google 0.75 to 0.9), white its background; cut-off sides
-    at the frame and a margin that they too keep are Photoroom's rules (research/mission.md, section 4).
+    Source: fill 0.85 is what Amazon asks of a main picture (Google 0.75 to 0.9), white its background. Cut-off sides
+    at the frame, and a margin that they keep too, are the rules of Photoroom's API
+    (`ignorePaddingAndSnapOnCroppedSides`).
     """
     _check(fill, margin, aspect, side_px)
     left, top, right, bottom = product_box(cutout)
@@ -66,7 +65,7 @@ def in_studio(
         left, top, right, bottom = product_box(cutout)
     x = _start(right - left, frame_wh[0], cut_x, margin) - left
     y = _start(bottom - top, frame_wh[1], cut_y, margin) - top
-    shadow = None if cut_y[1] else contact_shadow(cutout.alpha, shadow_opacity, shadow_softness)
+    shadow = None if cut_y[1] else contact_shadow(cutout.alpha, shadow_opacity)
     layout = _on_ground(cutout, frame_wh, (x, y), colour_rgb, shadow)
     return replace(layout, at_xy=None) if side_px else layout
 
@@ -76,7 +75,6 @@ def in_own_frame(
     *,
     colour_rgb: tuple[int, int, int] = WHITE,
     shadow_opacity: float = 0.5,
-    shadow_softness: float = 0.08,
 ) -> Layout:
     """As `in_studio`, but the product stays where it is in its own picture, whose frame is kept.
 
@@ -85,7 +83,7 @@ def in_own_frame(
     """
     *_, bottom = product_box(cutout)
     height, width = cutout.alpha.shape
-    shadow = None if bottom == height else contact_shadow(cutout.alpha, shadow_opacity, shadow_softness)
+    shadow = None if bottom == height else contact_shadow(cutout.alpha, shadow_opacity)
     return _on_ground(cutout, (width, height), (0, 0), colour_rgb, shadow)
 
 
@@ -102,9 +100,9 @@ def _on_ground(
     if shadow:
         lay(canvas, shadow.cutout, x + shadow.left, y + shadow.top)
     on, of = lay(canvas, cutout, x, y)
-    kept = np.zeros(canvas.shape[:2], np.bool_)
-    kept[on] = cutout.alpha[of] == 255
-    return Layout(base=canvas, canvas=canvas, allow=~kept, repaint=nowhere(canvas), kept=kept, at_xy=at_xy)
+    allow = np.ones(canvas.shape[:2], np.bool_)
+    allow[on] = cutout.alpha[of] < 255
+    return Layout(base=canvas, canvas=canvas, allow=allow, inpaint_mask=nowhere(canvas), at_xy=at_xy)
 
 
 def _frame(
