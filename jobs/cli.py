@@ -417,9 +417,8 @@ def evaluate_tasks(
 
     measured = evaluate(scenes, recipe or (), sheets)
     if as_json:
-        changed = [{**vars(one), "share": vars(one.share)} for one in measured.paste_backs]
         facts = as_facts(measured.figures, BARS, measured.notes)
-        _show({**facts, "paste_backs": changed}, as_json, "")
+        _show({**facts, "paste_backs": paste_backs.as_facts(measured.paste_backs)}, as_json, "")
     else:
         out.print(as_table(measured.figures, BARS, measured.notes))
         if measured.paste_backs:

@@ -26,7 +26,8 @@ from PIL import Image
 
 from pipelines import catalogue, storage
 from pipelines.errors import PackshotError
-from pipelines.pixels.images import decode, provenance_xmp
+from pipelines.pixels.images import decode
+from pipelines.pixels.provenance import provenance_xmp
 from pipelines.pixels.recolour import colour_of
 from pipelines.recipe import Recipe
 from tests.fakes import a_recipe

@@ -1,9 +1,12 @@
 """Match a painted crop's tone to the picture: both are known in the ring outside the mask, so the fit is made there.
 
-Better than matching histograms over the whole crop, which moves the seam (research/mission.md, section 6.7).
+Krita AI Diffusion and IOPaint take their statistics outside the mask too; matching histograms over the whole crop
+moves the seam (auto-sd-paint-ext, issue 22).
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +14,10 @@ from numpy.typing import NDArray
 from pipelines.pixels.masks import grow
 
 Rgb = NDArray[np.uint8]
-MIN_RING_PIXELS = 16
-MIN_SPREAD = 2.0
-MIN_CORRELATION = 0.5
-MAX_OFFSET = 40.0
+MIN_RING_PIXELS: Final = 16  # with fewer a slope is chance
+MIN_SPREAD: Final = 2.0  # standard deviation, levels: below it a slope is the noise's
+MIN_CORRELATION: Final = 0.5  # between the rings: below it a slope would only wash the product out
+MAX_OFFSET: Final = 40.0  # levels
 
 
 def ring(mask: NDArray[np.bool_], width_px: int) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""Paste what was painted so that the rest stays the source, bit for bit (DESIGN.md, section 5).
+"""Paste what was painted so that the rest stays the source, bit for bit (docs/design.md, Exactness).
 
 Three rules make it exact: the feather lies inside the mask only, the blend rounds (a cut would shift pixels by one
 level even where both pictures agree), and the last step copies integers of the source over everything outside.
@@ -107,17 +107,6 @@ def paste_region(source: Rgb, painted_crop: Rgb, region_xyxy: Region, allow: Mas
     painted[within] = fitted[first_y - top : last_y - top, first_x - left : last_x - left]
     pasted[seen] = paste(source[seen], painted, allowed, feather_px)
     return pasted
-
-
-def changed_outside(source: Rgb, delivered: Rgb, allow: Mask) -> int:
-    """How many pixels outside the allow mask differ in any channel; 0 is what exactness demands.
-
-    Raises:
-        ValueError: shapes differ.
-    """
-    _check_same_size(source, allow)
-    _check_same_size(delivered, allow)
-    return int(np.count_nonzero((source != delivered).any(axis=-1) & ~allow))
 
 
 def _fitted(painted_crop: Rgb, size_wh: tuple[int, int]) -> Rgb:

@@ -1,8 +1,8 @@
 """A JPEG delivered as a JPEG: blocks that the allow mask does not touch keep the source's own coefficients.
 
 A JPEG stores 8 x 8 blocks of DCT coefficients for each of its components. Decoding and encoding again changes most
-pixels (of a photograph at quality 100 and 4:4:4 in Pillow, 82 % of them); copying coefficients changes none. `jpeglib`
-reads and writes them, and the libjpeg in it encodes what was painted: nothing here is a codec.
+pixels (of a test picture 82 %, at quality 100 and 4:4:4); copying coefficients changes none. `jpeglib` reads and
+writes them, and the libjpeg in it encodes what was painted: nothing here is a codec.
 
 What stays is exact in the file. In the *decoded* picture it is exact but for one ring: where colour is subsampled,
 decoders smooth it over block borders, so that a pixel beside a repainted block can differ. `decoded_reach` tells
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from pipelines.pixels.images import UPRIGHT, header, orientation
+from pipelines.pixels.headers import UPRIGHT, header, orientation
 
 Rgb = NDArray[np.uint8]
 Mask = NDArray[np.bool_]

@@ -1,9 +1,10 @@
-"""What a delivered picture proves about everything outside its allow mask (DESIGN.md, section 5)."""
+"""What a delivered picture proves about everything outside its allow mask (docs/design.md, Exactness)."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,7 @@ from numpy.typing import NDArray
 Rgb = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
-BAND_PIXELS = (
-    1 << 19
-)  # rows are compared in bands of about so many pixels, so that memory does not grow with the picture
+BAND_PIXELS: Final = 1 << 19  # compared at a time, in bands of rows, so that memory does not grow with the picture
 
 
 @dataclass(frozen=True)

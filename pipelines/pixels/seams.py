@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from pipelines.pixels.masks import Mask, grow, padded_window, shrink
 
 Rgb = NDArray[np.uint8]
-CALM = 0.5
+CALM: Final = 0.5  # levels a pixel, which no eye sees
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class SeamGradient:
 
     @property
     def ratio(self) -> float:
-        """See the class."""
+        """About 1 where the edit joins as calmly as the source did."""
         return max(self.picture, CALM) / max(self.source, CALM)
 
 
@@ -77,7 +78,7 @@ def expansion(before: Mask, after: Mask) -> float:
         ValueError: shapes differ, or `before` is empty.
 
     Source: E of Eshratifar et al. 2024, arXiv:2404.10157, who count pixels; as a share of the product it compares
-    over sizes. Above 5 % is a starting value for a rejection (research/mission.md, section 6.8).
+    over sizes. Nobody has published a limit for it; `judge.max_expansion` starts at 5 %.
     """
     if before.shape != after.shape:
         raise ValueError(f"masks of shapes {before.shape} and {after.shape}; expected the same picture's")

@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.pixels.images import Picture, encode, provenance_xmp
+from pipelines.pixels.images import Picture, encode
 from pipelines.pixels.jpeg_blocks import SourceJpeg, changed_blocks, decoded_reach, with_blocks_kept
+from pipelines.pixels.provenance import provenance_xmp
 from pipelines.recipe.settings import DeliverSettings
 
 CREDIT = "Packshot"

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from pipelines.models import RGB, Encoder, Proposals, Proposer, Segmenter
 from pipelines.models.closer import CloserSegmenter
 from pipelines.models.loading import load_encoder, load_segmenter
-from pipelines.pixels.grounds import reference_crop
 from pipelines.pixels.images import decode, thumbnail
 from pipelines.pixels.masks import bounding_box, drop_specks, fill_holes, from_rle, to_rle
 from pipelines.pixels.proposals import (
@@ -24,6 +23,7 @@ from pipelines.pixels.proposals import (
     within_shares,
     without_doubles,
 )
+from pipelines.pixels.reference_foreground import reference_crop
 from pipelines.recipe.settings import FindSettings, ScoreSettings, SegmentSettings
 from pipelines.rows import BOXES, RLE, SCORES, STRINGS, ItemError, Row, Update, pictures
 

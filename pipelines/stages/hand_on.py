@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from pipelines.pixels.composite import changed_outside
 from pipelines.pixels.crops import from_raw
 from pipelines.pixels.images import encode
+from pipelines.pixels.proof import prove
 from pipelines.recipe.settings import DeliverSettings
 from pipelines.rows import CROPS, REGIONS, RLE, ItemError, Row, Update
 from pipelines.stages.compositing import base_of, changeable, finished_picture
@@ -45,6 +45,6 @@ class HandOn:
     def _hand_on(self, row: Row) -> Update:
         crops = [from_raw(raw) for raw in row["finished_crops"][: len(row["regions_xyxy"])]]
         picture, base = finished_picture(row, crops, self.settings.feather_px), base_of(row)
-        if changed := changed_outside(base.rgb, picture, changeable(row)):
+        if changed := prove(base.rgb, picture, changeable(row)).changed_outside:
             raise RuntimeError(f"{changed} pixels outside the mask changed between two steps; please report this")
         return {"finished_bytes": encode(picture, "png", alpha=base.alpha, icc_profile=base.icc_profile)}

@@ -12,11 +12,11 @@ from pipelines.models.loading import load_matting
 from pipelines.pixels.boxes import area_fraction
 from pipelines.pixels.crops import context_region, cut
 from pipelines.pixels.cutouts import Matting, to_png
-from pipelines.pixels.grounds import reference_cutout
 from pipelines.pixels.images import decode, encode
 from pipelines.pixels.layouts import CanvasTooLarge, Layout
 from pipelines.pixels.layouts.laying import overlap
 from pipelines.pixels.masks import closed, diagonal_px, drop_specks, fill_holes, from_rle, largest_parts, to_rle
+from pipelines.pixels.reference_foreground import reference_cutout
 from pipelines.recipe.settings import MaskSettings
 from pipelines.rows import BOXES, REGIONS, RLE, SCORES, SIZE_WH, ItemError, Row, Update, pictures
 from pipelines.tasks import TASKS, Edit, EditError, Given

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pipelines.models import Encoder, Segmenter
 from pipelines.models.loading import load_encoder, load_segmenter
 from pipelines.pixels.crops import cut_mask, from_raw, neutral_crop
-from pipelines.pixels.grounds import reference_crop
 from pipelines.pixels.masks import bounding_box, from_rle
+from pipelines.pixels.reference_foreground import reference_crop
 from pipelines.pixels.seams import expansion
 from pipelines.recipe.settings import ScoreSettings, SegmentSettings
 from pipelines.rows import CROPS, REGIONS, RLE, SCORES, STRINGS, VARIANT_SCORES, ItemError, Row, Update

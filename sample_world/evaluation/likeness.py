@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pipelines.models import RGB, Encoder
 from pipelines.models.loading import load_encoder
 from pipelines.pixels.crops import neutral_crop
-from pipelines.pixels.grounds import reference_crop
 from pipelines.pixels.images import encode
+from pipelines.pixels.reference_foreground import reference_crop
 from pipelines.recipe import Recipe
 from sample_world.drawing.scenes import SceneObject, product_picture
 from sample_world.drawing.shapes import CATEGORIES

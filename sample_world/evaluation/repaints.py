@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.models import RGB
-from pipelines.pixels.composite import changed_outside, paste_region
+from pipelines.pixels.composite import paste_region
 from pipelines.pixels.crops import cut_mask
+from pipelines.pixels.proof import prove
 from pipelines.recipe import Recipe
 from sample_world.evaluation.cases import Held, products, shuffled
 from sample_world.evaluation.figures import Figure, average, over_cases, ratio, share
@@ -84,7 +85,7 @@ def backgrounds(recipe: Recipe, painted: Sequence[Painted], judge: Judge) -> dic
     """By the whole picture with its product greyed; it counts only if the product is the source's, bit for bit."""
     whole = [_delivered(recipe, one) for one in painted]
     untouched = [
-        not changed_outside(one.order.held.scene.rgb, picture, one.allow)
+        not prove(one.order.held.scene.rgb, picture, one.allow).changed_outside
         for one, picture in zip(painted, whole, strict=True)
     ]
     seen = _named(judge, whole, painted)

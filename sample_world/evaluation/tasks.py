@@ -32,6 +32,7 @@ from pipelines.pixels.fills import filled
 from pipelines.pixels.images import decode, encode
 from pipelines.pixels.masks import from_rle, padded_window
 from pipelines.pixels.overlap import boundary_iou
+from pipelines.pixels.paste_backs import OutsideChange, compare
 from pipelines.pixels.proof import prove
 from pipelines.pixels.seams import seam_gradient
 from pipelines.recipe import Recipe
@@ -44,7 +45,7 @@ from sample_world.evaluation.bars import Bar
 from sample_world.evaluation.cases import Case, another, held_out_scenes, products
 from sample_world.evaluation.figures import Figure, average, share
 from sample_world.evaluation.judge import nearest_colour
-from sample_world.evaluation.paste_backs import Changed, compare, whole_as_painted
+from sample_world.evaluation.paste_backs import whole_as_painted
 from sample_world.evaluation.sheet import Pair, write_pairs
 
 SCENES: Final = 200
@@ -86,7 +87,7 @@ class Evaluation:
     """Figures by name, what other tools' paste-backs would have changed on the pictures of `replace`, and notes."""
 
     figures: dict[str, Figure]
-    paste_backs: list[Changed]
+    paste_backs: list[OutsideChange]
     notes: tuple[str, ...]
 
 
@@ -105,7 +106,7 @@ def evaluate(scenes: int = SCENES, names: Sequence[str] = (), sheets: Path | Non
     cases = [case for case in alone if first[case.held] is case]
     figures: dict[str, Figure] = {}
     notes: list[str] = []
-    paste_backs: list[Changed] = []
+    paste_backs: list[OutsideChange] = []
     pairs: dict[str, list[Pair]] = {}
     with ProcessPoolExecutor(PROCESSES, get_context("spawn")) as pool:  # not forked: torch's threads do not survive it
         for number, name in enumerate(asked):

@@ -52,7 +52,7 @@ def set_loss(
         distance = distance + (boxes_cxcywh[row, found] - one.boxes_cxcywh[meant]).abs().sum()
         pairs = _generalized_iou(boxes_cxcywh[row, found], one.boxes_cxcywh[meant])
         overlap = overlap + (1 - pairs.diag()).sum()
-    focal = (sigmoid_focal_loss(logits, wanted, FOCAL_ALPHA, FOCAL_GAMMA) * text_mask[:, None]).sum()
+    focal: Tensor = (sigmoid_focal_loss(logits, wanted, FOCAL_ALPHA, FOCAL_GAMMA) * text_mask[:, None]).sum()
     return (CLASS_WEIGHT * focal + BOX_WEIGHT * distance + GIOU_WEIGHT * overlap) / count
 
 

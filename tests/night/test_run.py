@@ -17,9 +17,9 @@ from pipelines.executors.placement import LOCAL
 from pipelines.night import lease, manifest, plan, run
 from pipelines.night.lease import Lease
 from pipelines.night.run import Night
-from pipelines.pixels.composite import changed_outside
 from pipelines.pixels.images import decode, encode
 from pipelines.pixels.masks import from_rle
+from pipelines.pixels.proof import prove
 from sample_world.drawing.scenes import scene
 
 GIVEN = {
@@ -111,7 +111,7 @@ def test_delivered_pictures_are_the_source_outside_the_mask(first_night):
             if uri is not None:
                 source, made = decode(storage.read(item["source_uri"])).rgb, decode(storage.read(uri)).rgb
                 allow = from_rle(item["allow_mask_rle"])
-                assert changed_outside(source, made, allow) == 0
+                assert prove(source, made, allow).changed_outside == 0
                 assert (source != made)[allow].any()
                 assert digest in uri
                 proved += 1

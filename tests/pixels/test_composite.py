@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.pixels.composite import changed_outside, inward_alpha, paste, paste_region
+from pipelines.pixels.composite import inward_alpha, paste, paste_region
 from pipelines.pixels.images import decode, encode
+from pipelines.pixels.proof import prove
 
 
 def noise(rng, *shape):
@@ -77,7 +78,7 @@ def test_outside_is_the_source_bit_for_bit_also_in_the_file(seed):
     for format in ("png", "webp"):
         delivered = decode(encode(pasted, format)).rgb
         np.testing.assert_array_equal(delivered, pasted)
-        assert changed_outside(source, delivered, allow) == 0
+        assert prove(source, delivered, allow).changed_outside == 0
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -143,14 +144,14 @@ def test_changes_outside_are_counted_in_pixels():
     allow = np.zeros((4, 4), np.bool_)
     allow[3, 3] = True
 
-    assert changed_outside(source, delivered, allow) == 2
-    assert changed_outside(source, source, allow) == 0
+    assert prove(source, delivered, allow).changed_outside == 2
+    assert prove(source, source, allow).changed_outside == 0
 
 
 def test_sizes_that_differ_are_refused():
     source, allow = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5), np.bool_)
 
     with pytest.raises(ValueError, match=r"allow mask of shape \(4, 5\); expected \(H, W, 3\) and \(H, W\)"):
-        changed_outside(source, source, allow)
+        prove(source, source, allow)
     with pytest.raises(ValueError, match="a region of 0 x 3 pixels is empty"):
         paste_region(source, source, (1, 1, 1, 4), allow[:, :4], 2)

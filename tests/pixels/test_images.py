@@ -13,7 +13,9 @@ from PIL import Image, ImageCms
 
 from pipelines.errors import ImageError
 from pipelines.pixels import images
-from pipelines.pixels.images import Picture, decode, encode, provenance_xmp, thumbnail
+from pipelines.pixels.headers import header, orientation
+from pipelines.pixels.images import Picture, decode, encode, thumbnail
+from pipelines.pixels.provenance import provenance_xmp
 
 RNG = np.random.default_rng(5)
 RGB = RNG.integers(0, 256, (5, 7, 3)).astype(np.uint8)
@@ -115,7 +117,7 @@ def test_a_bug_of_our_own_is_no_fault_of_the_picture(monkeypatch):
     with pytest.raises(TypeError, match="not supported between"):
         decode(encoded, max_pixels="many", keep=False)
     # No picture is known that breaks the conversion, or it would be mended: so this bug has to be planted.
-    monkeypatch.setattr(images, "_planes", lambda image: None.colour)
+    monkeypatch.setattr(images, "planes", lambda image: None.colour)
     with pytest.raises(AttributeError, match="has no attribute 'colour'"):
         decode(encoded, keep=False)
 
@@ -429,10 +431,10 @@ def test_header_tells_how_the_picture_lies_and_damage_is_an_error():
     exif = Image.Exif()
     exif[0x0112] = 6
 
-    assert images.orientation(images.header(saved(Image.fromarray(RGB), "JPEG", exif=exif))) == 6
-    assert images.orientation(images.header(encode(RGB, "png"))) == 1
+    assert orientation(header(saved(Image.fromarray(RGB), "JPEG", exif=exif))) == 6
+    assert orientation(header(encode(RGB, "png"))) == 1
     with pytest.raises(ImageError, match="the PNG file of 20 bytes has a damaged header"):
-        images.header(encode(RGB, "png")[:20])
+        header(encode(RGB, "png")[:20])
 
 
 def test_files_that_cannot_be_are_refused():

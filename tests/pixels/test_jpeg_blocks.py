@@ -9,9 +9,10 @@ from PIL import Image, ImageCms
 from scipy import ndimage
 
 from pipelines.errors import ImageError
-from pipelines.pixels.images import decode, encode, provenance_xmp
+from pipelines.pixels.images import decode, encode
 from pipelines.pixels.jpeg_blocks import LIBJPEG, changed_blocks, decoded_reach, read_source, with_blocks_kept
 from pipelines.pixels.proof import prove
+from pipelines.pixels.provenance import provenance_xmp
 
 HEIGHT, WIDTH = 101, 150  # neither is a multiple of a block
 RNG = np.random.default_rng(3)

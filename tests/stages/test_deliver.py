@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.pixels.composite import changed_outside
 from pipelines.pixels.images import decode, encode
 from pipelines.pixels.jpeg_blocks import changed_blocks, decoded_reach, read_source
 from pipelines.pixels.masks import to_rle
+from pipelines.pixels.proof import prove
 from pipelines.recipe.settings import DeliverSettings
 from pipelines.stages.deliver import Deliver
 from pipelines.storage import Store
@@ -42,7 +42,7 @@ def test_delivered_file_is_the_source_outside_and_painted_inside(form):
     update = deliver(format=form, feather_px=0)
 
     made = decode(update["image_files"][0]).rgb
-    assert changed_outside(SOURCE, made, ALLOW) == 0 == update["changed_outside"][0]
+    assert prove(SOURCE, made, ALLOW).changed_outside == 0 == update["changed_outside"][0]
     assert (made[ALLOW] == 10).all()
     assert update["image_files"][1] is None
     assert update["changed_outside"][1] is None
@@ -52,7 +52,7 @@ def test_jpeg_is_delivered_inexactly_and_its_changes_are_counted():
     update = deliver(format="jpeg", exact=False)
 
     made = decode(update["image_files"][0]).rgb
-    assert update["changed_outside"][0] == changed_outside(SOURCE, made, ALLOW) > 0
+    assert update["changed_outside"][0] == prove(SOURCE, made, ALLOW).changed_outside > 0
     assert update["exactness"] == ["none", None]
 
 
@@ -62,7 +62,7 @@ def test_exact_jpeg_keeps_untouched_blocks_and_is_a_png_where_there_are_none():
     before, after = encode(SOURCE, "jpeg"), kept["image_files"][0]
     assert (kept["image_formats"], kept["exactness"]) == (["jpeg", None], ["blocks", None])
     assert changed_blocks(read_source(before), after, ALLOW) == 0 == kept["changed_outside"][0]
-    assert changed_outside(decode(before).rgb, decode(after).rgb, decoded_reach(read_source(before), ALLOW)) == 0
+    assert prove(decode(before).rgb, decode(after).rgb, decoded_reach(read_source(before), ALLOW)).changed_outside == 0
     assert (decode(after).rgb[50:80, 60:90] < 30).all()
     assert (made_anew["image_formats"][0], made_anew["exactness"][0]) == ("png", "pixels")
 

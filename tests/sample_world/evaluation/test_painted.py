@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pipelines import recipe as recipes
-from pipelines.pixels.composite import changed_outside
+from pipelines.pixels.proof import prove
 from pipelines.stages.compose import Compose
 from pipelines.stages.mask import Mask
 from pipelines.stages.paint import Paint
@@ -91,7 +91,7 @@ def test_backgrounds_count_where_the_product_is_untouched():
 def test_crops_differ_from_their_source_within_the_allow_mask_alone(anew):
     for one in anew:
         assert (one.source != one.finished).any()
-        assert changed_outside(one.source, one.finished, one.allow_crop) == 0
+        assert prove(one.source, one.finished, one.allow_crop).changed_outside == 0
 
 
 def test_an_order_that_the_recipe_refuses_is_told(anew):
