@@ -24,6 +24,7 @@ from pipelines.pixels.masks import from_rle
 from pipelines.recipe import Recipe
 from pipelines.recipe.filling import MODEL_SETS
 from pipelines.rows import BOXES, FAILED, REASONS, REJECTED, ItemError, Row
+from pipelines.scores import rank
 from pipelines.stages.compositing import finished_picture
 from pipelines.stages.read import Read
 
@@ -302,7 +303,7 @@ def _write_pictures(folder: Path, source: Rgb, row: Row, facts: dict[str, Any], 
         (folder / name).write_bytes(data)
         variant["file"] = name
     if facts["variants"]:
-        best = max(facts["variants"], key=lambda variant: (variant["kept"], variant["text_similarity"] or 0.0))
+        best = min(facts["variants"], key=lambda variant: (not variant["kept"], rank(variant)))
         facts["best"] = best["variant"]
         _compare(folder, source, _on_white((folder / best["file"]).read_bytes()))
 

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from pipelines.scores import MEASURES
+
 Row = Mapping[str, Any]
 Update = dict[str, Any]
 
@@ -26,14 +28,7 @@ RLE = pa.struct([("size", pa.list_(pa.int32(), 2)), ("counts", pa.string())])  #
 CROPS = pa.list_(pa.large_binary())  # raw uint8 (S, S, 3), C order
 SIZE_WH = pa.list_(pa.int32(), 2)
 REGIONS = pa.list_(pa.list_(pa.int32(), 4))  # squares of a canvas, left, top, right, bottom, that may reach beyond it
-VARIANT_SCORES = pa.struct(
-    [
-        ("text_similarity", pa.float32()),  # cosine of CLIP text and image, -1..1
-        ("reference_similarity", pa.float32()),  # cosine of CLIP image and the nearest reference; null without one
-        ("ring_error", pa.float32()),  # mean absolute RGB difference in the ring outside the mask after the fit, 0..255
-        ("expansion", pa.float32()),  # what a kept product grew by, as a share of it; null where it is not measured
-    ]
-)
+VARIANT_SCORES = pa.struct([(one.name, one.type) for one in MEASURES])
 
 CATALOGUE_COLUMNS: dict[str, pa.DataType] = {
     "item_key": pa.string(),
@@ -226,14 +221,7 @@ REASONS: dict[str, Reason] = {
         "No variant passed the judge.", "Look at the variants; paint more, or move a threshold."
     ),
     # why a variant was not kept
-    "low_text_similarity": _permanent("It does not look enough like the prompt.", "Lower `judge.min_text_similarity`."),
-    "low_reference_similarity": _permanent(
-        "It does not look enough like the reference.", "Lower `judge.min_reference_similarity`."
-    ),
-    "high_ring_error": _permanent("Its surroundings do not match the picture.", "Raise `judge.max_ring_error`."),
-    "product_grew": _permanent(
-        "Its background continues the product.", "Paint more variants, or raise `judge.max_expansion`."
-    ),
+    **{one.reason: _permanent(one.sentence, one.next_step) for one in MEASURES},
     "not_among_best": _permanent("Others of the same item scored higher.", "Raise `judge.keep_best`."),
 }
 """Every word of `reason`, its class, a plain sentence for people, and what to do next."""

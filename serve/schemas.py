@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from pipelines.scores import MEASURES
 
 
 class Schema(BaseModel):
@@ -33,15 +35,14 @@ class Item(Schema):
     mask: Mask | None = Field(description="Where pixels were allowed to change; null if it did not come to a mask.")
 
 
-class Scores(Schema):
-    """Raw figures; those of the variant's worst region."""
-
-    text_similarity: float | None = Field(
-        description="Cosine of prompt and product, -1 to 1; null without a prompt, or unmeasured."
+class Scores(
+    create_model(  # type: ignore[misc]  # the fields are those of the table of scores
+        "Scores",
+        __base__=Schema,
+        **{one.name: (float | None, Field(description=one.description)) for one in MEASURES},
     )
-    reference_similarity: float | None = Field(description="Cosine with the nearest reference; null without.")
-    ring_error: float | None = Field(description="Mean difference around the mask, 0 to 255.")
-    expansion: float | None = Field(None, description="Growth of a kept product, as a share of it; null if unmeasured.")
+):
+    """Raw figures; those of the variant's worst region."""
 
 
 class Variant(Schema):

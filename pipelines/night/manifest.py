@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from pipelines import storage
 from pipelines.errors import InfrastructureError, Missing
 from pipelines.rows import FAILED, OK, PENDING, STRINGS, Row, as_seen_by
+from pipelines.scores import MEASURES
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +53,7 @@ IMAGES_SCHEMA = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("checkpoints", CHECKPOINTS),
-        ("text_similarity", pa.float32()),
-        ("reference_similarity", pa.float32()),
-        ("ring_error", pa.float32()),
-        ("expansion", pa.float32()),
+        *((one.name, one.type) for one in MEASURES),
         ("changed_outside", pa.int64()),
         ("max_difference", pa.int32()),
         ("outside_sha256", pa.string()),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from pipelines.night import manifest
 from pipelines.night.manifest import Published
 from pipelines.report.counts import flat_variants
 from pipelines.rows import FAILED, PENDING, REJECTED, Row, as_seen_by, in_step
+from pipelines.scores import MEASURES, rank
 from pipelines.tasks import task_of
 
 A_REASON = 8
@@ -40,14 +43,15 @@ class Few:
     """The numbers of the few rows that come first by a rank, out of any number of rows."""
 
     def __init__(self) -> None:
-        self.numbers: NDArray[np.int64] = np.empty(0, np.int64)
-        self.ranks: NDArray[np.float64] = np.empty(0)
+        self.first: list[tuple[Any, int]] = []
 
-    def offer(self, numbers: NDArray[np.int64], ranks: NDArray[np.float64], most: int) -> None:
-        """Take in more rows and keep at most so many."""
-        numbers, ranks = np.concatenate([self.numbers, numbers]), np.concatenate([self.ranks, ranks])
-        first = np.argsort(ranks, kind="stable")[:most]
-        self.numbers, self.ranks = numbers[first], ranks[first]
+    def offer(self, ranked: Iterable[tuple[Any, int]], most: int) -> None:
+        """Take in more rows, as pairs of rank and number, and keep at most so many: the smallest ranks."""
+        self.first = heapq.nsmallest(most, chain(self.first, ranked))
+
+    def numbers(self) -> list[int]:
+        """Of the rows that were kept, in the order of their ranks."""
+        return [number for _, number in self.first]
 
 
 class Choice:
@@ -62,34 +66,33 @@ class Choice:
 
     def add(self, table: pa.Table) -> None:
         """Look at the next table of `counts.COLUMNS`."""
-        numbers = np.arange(self.rows, self.rows + len(table))
+        numbers = range(self.rows, self.rows + len(table))
         self.rows += len(table)
-        chance = self.random.random(len(table))
-        self.drawn.offer(numbers, chance, self.most)
+        drawn = list(zip(self.random.random(len(table)).tolist(), numbers, strict=True))
+        self.drawn.offer(drawn, self.most)
         stopped = pc.is_in(table["status"], pa.array([REJECTED, FAILED]))
         words = pc.if_else(stopped, table["reason"], None)
         variants = flat_variants(table)
-        self._offer_reasons(words, np.arange(len(table)), numbers, chance)
-        self._offer_reasons(variants["reason"], variants["item"].to_numpy(), numbers, chance)
+        self._offer_reasons(words, np.arange(len(table)), drawn)
+        self._offer_reasons(variants["reason"], variants["item"].to_numpy(), drawn)
         waiting = np.flatnonzero(pc.equal(table["status"], PENDING))
-        self.reasons[PENDING].offer(numbers[waiting], chance[waiting], A_REASON)
+        self.reasons[PENDING].offer((drawn[item] for item in waiting), A_REASON)
         self._offer_scores(variants.filter(variants["kept"]), numbers)
 
-    def _offer_reasons(
-        self, words: Any, items: NDArray[np.int64], numbers: NDArray[np.int64], chance: NDArray[np.float64]
-    ) -> None:
+    def _offer_reasons(self, words: Any, items: NDArray[np.int64], drawn: Sequence[tuple[float, int]]) -> None:
         for word in pc.unique(words.drop_null()).to_pylist():
             own = np.unique(items[np.asarray(pc.fill_null(pc.equal(words, word), False))])
-            self.reasons[word].offer(numbers[own], chance[own], A_REASON)
+            self.reasons[word].offer((drawn[item] for item in own), A_REASON)
 
-    def _offer_scores(self, kept: pa.Table, numbers: NDArray[np.int64]) -> None:
-        """An item ranks as the judge ranks its best kept variant: by the sum of both likenesses."""
-        likeness = kept["text_similarity"].to_numpy() + np.nan_to_num(kept["reference_similarity"].to_numpy())
-        best = np.full(len(numbers), -np.inf)
-        np.maximum.at(best, kept["item"].to_numpy(), likeness)
-        scored = np.flatnonzero(np.isfinite(best))
-        self.lowest.offer(numbers[scored], best[scored], self.most)
-        self.highest.offer(numbers[scored], -best[scored], self.most)
+    def _offer_scores(self, kept: pa.Table, numbers: Sequence[int]) -> None:
+        """An item ranks as its best kept variant; one of whose variants nothing was measured has no rank."""
+        best: dict[int, tuple[float, float]] = {}
+        for variant in kept.select(["item", *(one.name for one in MEASURES)]).to_pylist():
+            own = rank(variant)
+            if any(variant[one.name] is not None for one in MEASURES) and all(map(math.isfinite, own)):
+                best[variant["item"]] = min(own, best.get(variant["item"], own))
+        self.highest.offer(((own, numbers[item]) for item, own in best.items()), self.most)
+        self.lowest.offer((((-own[0], -own[1]), numbers[item]) for item, own in best.items()), self.most)
 
     def sections(self) -> list[Section]:
         """The page's parts; an item stands in one of them, once."""
@@ -97,7 +100,7 @@ class Choice:
 
         def take(queues: Iterable[Few], most: int) -> list[int]:
             """Row numbers, one of each queue in turn, so that none goes without."""
-            lists = [few.numbers.tolist() for few in queues]
+            lists = [few.numbers() for few in queues]
             got: set[int] = set()
             for number in (number for turn in zip_longest(*lists) for number in turn):
                 if number is not None and number not in taken and len(got) < most and len(taken) < self.most:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,28 +13,9 @@ from numpy.typing import NDArray
 
 from pipelines.night.manifest import Published
 from pipelines.rows import FAILED, OK, PENDING, REASONS, REJECTED, Reason
+from pipelines.scores import MEASURES, Measure
 
 COLUMNS = ["status", "reason", "node", "variant_scores", "variant_kept", "variant_reasons", "changed_outside"]
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A score as people read it: its name, and the judge's setting and reason for refusing by it."""
-
-    label: str
-    setting: str
-    asked: str
-    reason: str
-
-
-MEASURES = {
-    "text_similarity": Measure("prompt likeness", "min_text_similarity", "at least", "low_text_similarity"),
-    "reference_similarity": Measure(
-        "reference likeness", "min_reference_similarity", "at least", "low_reference_similarity"
-    ),
-    "ring_error": Measure("edge mismatch", "max_ring_error", "at most", "high_ring_error"),
-    "expansion": Measure("growth of the product", "max_expansion", "at most", "product_grew"),
-}
 
 
 def reason_words(word: str) -> Reason:
@@ -56,7 +37,7 @@ def flat_variants(table: pa.Table) -> pa.Table:
             "item": np.repeat(np.flatnonzero(judged), np.asarray(pc.list_value_length(own["variant_kept"]))),
             "kept": pc.list_flatten(own["variant_kept"]),
             "reason": pc.list_flatten(own["variant_reasons"]),
-            **{name: _scores(scores, name) for name in MEASURES},
+            **{one.name: _scores(scores, one.name) for one in MEASURES},
         }
     )
 
@@ -96,8 +77,8 @@ class Counts:
         self.variants: Counter[str] = Counter(painted=0, kept=0)
         self.refusals: Counter[str] = Counter()
         self.changes: Counter[str] = Counter(pictures=0, pictures_changed=0, pixels=0)
-        self.kept = {name: Spread() for name in MEASURES}
-        self.not_kept = {name: Spread() for name in MEASURES}
+        self.kept = {one.name: Spread() for one in MEASURES}
+        self.not_kept = {one.name: Spread() for one in MEASURES}
 
     def add(self, table: pa.Table) -> None:
         """Count a table of `COLUMNS`."""
@@ -106,10 +87,10 @@ class Counts:
         kept = variants["kept"].to_numpy().astype(np.bool_)
         self.variants.update(painted=len(kept), kept=int(kept.sum()))
         self.refusals.update(variants["reason"].drop_null().to_pylist())
-        for name in MEASURES:
-            values = variants[name].to_numpy()
-            self.kept[name].add(values[kept])
-            self.not_kept[name].add(values[~kept])
+        for one in MEASURES:
+            values = variants[one.name].to_numpy()
+            self.kept[one.name].add(values[kept])
+            self.not_kept[one.name].add(values[~kept])
         delivered = table.filter(pc.equal(table["status"], OK))
         changes = pc.list_flatten(delivered["changed_outside"]).drop_null().to_numpy()
         self.changes.update(pictures=changes.size, pictures_changed=int((changes > 0).sum()), pixels=int(changes.sum()))
@@ -145,13 +126,13 @@ class Counts:
                 ],
             },
             "scores": {
-                name: {
-                    "label": measure.label,
-                    "asked": f"{measure.asked} {recipe['judge'][measure.setting]}",
-                    "kept": self.kept[name].summary(),
-                    "not_kept": self.not_kept[name].summary(),
+                one.name: {
+                    "label": one.label,
+                    "asked": _asked(one, recipe["judge"]),
+                    "kept": self.kept[one.name].summary(),
+                    "not_kept": self.not_kept[one.name].summary(),
                 }
-                for name, measure in MEASURES.items()
+                for one in MEASURES
             },
             "stages": [
                 {"node": node, "seconds": round(seconds, 3), "seconds_an_item": round(seconds / max(1, rendered), 4)}
@@ -159,6 +140,12 @@ class Counts:
             ],
             "changed_outside": dict(self.changes),
         }
+
+
+def _asked(one: Measure, judge: Mapping[str, Any]) -> str | None:
+    """What the run's judge asked of a score, as `at least 0.2`; None with `keep: all`, and in runs older than it."""
+    threshold = judge.get(one.setting)
+    return None if threshold is None else f"{one.asked} {threshold}"
 
 
 def _told(word: str | None) -> dict[str, str]:

@@ -13,9 +13,10 @@ import jinja2
 from markupsafe import Markup, escape
 
 from pipelines.report.choose import Section
-from pipelines.report.counts import MEASURES, reason_words
+from pipelines.report.counts import reason_words
 from pipelines.report.pictures import Pictures
 from pipelines.rows import FAILED, OK, PENDING, REJECTED, Row
+from pipelines.scores import MEASURES
 
 STATUS_WORDS = {OK: "delivered", REJECTED: "rejected", FAILED: "failed", PENDING: "pending"}
 
@@ -80,7 +81,7 @@ def _variant(row: Row, number: int, recipe: Mapping[str, Any]) -> Variant:
         sentence="Kept." if kept else _why_not(fact("variant_reasons"), scores, recipe),
         seed=fact("variant_seeds"),
         prompt=fact("paint_prompts") or "",
-        scores=[(MEASURES[name].label, scores[name]) for name in MEASURES if scores.get(name) is not None],
+        scores=[(one.label, scores[one.name]) for one in MEASURES if scores.get(one.name) is not None],
         changed_outside=fact("changed_outside"),
     )
 
@@ -89,10 +90,10 @@ def _why_not(word: str | None, scores: Mapping[str, float], recipe: Mapping[str,
     if not word:
         return "Not judged: the item stopped before."
     sentence = reason_words(word).sentence
-    for name, measure in MEASURES.items():
-        if measure.reason == word:
-            limit = recipe["judge"][measure.setting]
-            sentence = f"{sentence[:-1]}: {scores[name]:.2f}, and the recipe asks for {measure.asked} {limit:.2f}."
+    for one in MEASURES:
+        threshold = recipe["judge"].get(one.setting)  # none by `keep: all`; a pending item was judged by another recipe
+        if one.reason == word and threshold is not None:
+            sentence = f"{sentence[:-1]}: {scores[one.name]:.2f}, and the recipe asks for {one.asked} {threshold:.2f}."
     return sentence
 
 

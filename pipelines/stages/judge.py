@@ -10,14 +10,15 @@ import pyarrow as pa
 
 from pipelines.recipe.settings import JudgeSettings
 from pipelines.rows import STRINGS, VARIANT_SCORES, ItemError, Row, Update
+from pipelines.scores import MEASURES, rank
 
 
 class Judge:
-    """Mark each variant as kept or say why not: thresholds first, then the best `keep_best` of those that pass.
+    """Mark each variant as kept, or say why it is not: thresholds first, then the `keep_best` best of those that pass.
 
-    Variants rank by text similarity plus, where there is one, reference similarity; of equals, as where likeness is not
-    measured, by the smaller ring error. Pure and cheap, so thresholds are cut again from stored scores. A score that is
-    null cannot fall below a threshold; one that is no number (NaN, as older runs stored it) is kept by none.
+    `scores.rank` says which are best. Pure and cheap, so that other thresholds are applied to stored scores. A score
+    that is null cannot fail a threshold; a variant with a score that is no number (NaN, as older runs stored it) is
+    never kept.
     """
 
     pixels_version = 2
@@ -28,33 +29,22 @@ class Judge:
         self.settings = settings
 
     def __call__(self, rows: Sequence[Row]) -> list[Update | ItemError]:
-        """Each row by itself."""
+        """Judge each row's variants among themselves."""
         return [self._judge(row["variant_scores"]) for row in rows]
 
-    def _judge(self, scores: Sequence[Mapping[str, Any]]) -> Update:
-        reasons = [self._refusal(score) for score in scores]
+    def _judge(self, variants: Sequence[Mapping[str, Any]]) -> Update:
+        reasons = [self._refusal(scores) for scores in variants]
         passed = [index for index, reason in enumerate(reasons) if reason is None]
-        passed.sort(key=lambda index: _rank(scores[index]))  # stable: of equals the first variant wins
+        passed.sort(key=lambda index: rank(variants[index]))  # stable: of equals the first variant wins
         for index in passed[self.settings.keep_best :]:
             reasons[index] = "not_among_best"
         return {"variant_kept": [reason is None for reason in reasons], "variant_reasons": reasons}
 
-    def _refusal(self, score: Mapping[str, Any]) -> str | None:
-        if any(isinstance(one, float) and not math.isfinite(one) for one in score.values()):
+    def _refusal(self, scores: Mapping[str, Any]) -> str | None:
+        if any(isinstance(value, float) and not math.isfinite(value) for value in scores.values()):
             return "no_numbers"
-        text = score["text_similarity"]
-        if text is not None and text < self.settings.min_text_similarity:
-            return "low_text_similarity"
-        reference = score["reference_similarity"]
-        if reference is not None and reference < self.settings.min_reference_similarity:
-            return "low_reference_similarity"
-        if score["ring_error"] is not None and score["ring_error"] > self.settings.max_ring_error:
-            return "high_ring_error"
-        if (score.get("expansion") or 0.0) > self.settings.max_expansion:  # runs of before it was measured lack it
-            return "product_grew"
+        for one in MEASURES:
+            # The scores of a run that is older than a measure lack it.
+            if one.refuses(scores.get(one.name), getattr(self.settings, one.setting)):
+                return one.reason
         return None
-
-
-def _rank(score: Mapping[str, Any]) -> tuple[float, float]:
-    """The best is the smallest."""
-    return -(score["text_similarity"] or 0.0) - (score["reference_similarity"] or 0.0), score["ring_error"] or 0.0

@@ -22,22 +22,25 @@ from pipelines.rows import CROPS, REGIONS, RLE, SCORES, STRINGS, VARIANT_SCORES,
 
 Element = TypeVar("Element")
 Likeness = list[tuple[float | None, float | None]]
-"""Of each variant, to its prompt and to the nearest reference."""
-ROOM = 0.15  # of a product's box, on each side: where it may have grown to
+"""A pair a variant: likeness to its prompt, and to the nearest reference."""
+BOX_MARGIN = 0.15  # of a product's box, on each side: where it may have grown to
 
 
 class Score:
-    """Measure likeness to the prompt and to the references (CLIP, Radford et al. 2021, arXiv:2103.00020).
+    """Measure each variant's likeness to its prompt and references (CLIP, Radford et al. 2021, arXiv:2103.00020).
 
-    Looks at products alone, on neutral grey, a reference's cut off its plain ground: whole pictures flatter every
-    likeness where they have one background, and hide it where they have two. Adds one struct a variant, each figure
-    that of the variant's worst region: `text_similarity` and `reference_similarity` (cosine with the nearest reference;
-    null without one), compose's `ring_error`, and `expansion`. Text similarity is null for an empty prompt, everything
-    is where nothing was painted, and likenesses are where the settings leave them out. A row with a likeness that is no
-    number has failed: no threshold would refuse it.
+    Adds one struct a variant, with the fields of `scores.MEASURES`; each value is that of the variant's worst region.
+    Products are embedded alone, on neutral grey, and references are cut off their plain ground: whole pictures flatter
+    every likeness where they share one background, and hide it where they have two. Likeness to the references is that
+    to the nearest one. The ring error is compose's.
 
-    Expansion, for a product that was kept before a new background, is how much more of it SAM sees in the finished crop
-    than in the source's, both asked for the same box (Eshratifar et al. 2024, arXiv:2404.10157); null without SAM.
+    Every score is null where nothing was painted. Text similarity is null for an empty prompt, reference similarity
+    without a reference, and both where the settings leave likeness out. A row with a likeness that is no number fails:
+    no threshold would refuse it.
+
+    Expansion is measured where a product was kept before a new background: how much more of it SAM sees in the finished
+    crop than in the source's, both asked for the same box (Eshratifar et al. 2024, arXiv:2404.10157). It is null
+    without SAM.
     """
 
     pixels_version = 2
@@ -100,9 +103,9 @@ class Score:
     def _seen(
         self, crops: Sequence[NDArray[np.uint8]], products: Sequence[NDArray[np.bool_]]
     ) -> list[NDArray[np.bool_]]:
-        """What SAM takes for the product in each crop, asked for a box with room round it."""
+        """What SAM takes for the product in each crop, asked for its box with a margin."""
         assert self.segmenter is not None
-        prompts = [[_roomy_box(mask)] if mask.any() else [] for mask in products]
+        prompts = [[_box_with_margin(mask)] if mask.any() else [] for mask in products]
         answers = self.segmenter(crops, prompts)
         return [
             some[0].masks[int(np.argmax(some[0].predicted_ious))] if some else np.zeros_like(mask)
@@ -125,9 +128,9 @@ def _sam(settings: ScoreSettings) -> SegmentSettings:
     return SegmentSettings(checkpoint=settings.segmenter, call_size=settings.call_size, threads=settings.threads)
 
 
-def _roomy_box(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _box_with_margin(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     left, top, right, bottom = bounding_box(mask)
-    across, down = ROOM * (right - left), ROOM * (bottom - top)
+    across, down = BOX_MARGIN * (right - left), BOX_MARGIN * (bottom - top)
     height, width = mask.shape
     sides = (max(0, left - across), max(0, top - down), min(width, right + across), min(height, bottom + down))
     return np.array(sides, np.float32)

@@ -1,5 +1,6 @@
 import base64
 import json
+import math
 import resource
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,6 +18,8 @@ from pipelines.pixels.crops import context_region, cut
 from pipelines.pixels.images import decode, encode
 from pipelines.pixels.masks import grow, to_rle
 from pipelines.report import summary, write_report
+from pipelines.report.choose import Choice
+from pipelines.report.counts import COLUMNS
 from pipelines.report.pictures import Reader
 from pipelines.rows import REASONS, Row, to_table
 from sample_world.drawing.scenes import CATALOGUE_SEED, caption, scene
@@ -429,6 +432,42 @@ def test_highest_and_lowest_scoring_kept_items_are_shown(tmp_path: Path) -> None
     assert "bottom" in page.texts
 
 
+def test_of_items_without_likeness_those_with_the_worst_seam_are_shown(tmp_path: Path) -> None:
+    def seamed(key: str, ring_error: float) -> dict[str, Any]:
+        of = {"text_similarity": None, "reference_similarity": None, "ring_error": ring_error}
+        return a_row(key, variant_scores=[of, {**of, "ring_error": 200.0}], variant_reasons=[None, "high_ring_error"])
+
+    rows = [seamed(f"middle-{number}", 5.0) for number in range(100)] + [seamed("smooth", 1.0), seamed("torn", 90.0)]
+
+    page = Page(write_report(a_night(tmp_path, rows), tmp_path / "report.html", max_items=6))
+
+    assert "torn" in page.texts
+    assert "smooth" in page.texts
+
+
+def test_an_item_ranks_by_the_best_of_its_kept_variants() -> None:
+    def scored(key: str, *likeness: float) -> dict[str, Any]:
+        of = [{"text_similarity": one, "reference_similarity": None, "ring_error": 5.0} for one in likeness]
+        return a_row(key, variant_scores=of, variant_kept=[True, True], variant_reasons=[None, None])
+
+    rows = [scored(f"middle-{number}", 0.5, 0.4) for number in range(100)]
+    rows += [scored("one-bad", 0.1, 0.5), scored("both-bad", 0.1, 0.2)]
+
+    chosen = Choice(seed=0, most=6)
+    chosen.add(to_table(rows, SCHEMA).select(COLUMNS))
+
+    assert chosen.lowest.numbers()[0] == 101
+
+
+def test_scores_that_are_no_numbers_rank_no_item() -> None:
+    of = {"text_similarity": math.nan, "reference_similarity": None, "ring_error": 5.0}
+
+    chosen = Choice(seed=0, most=6)
+    chosen.add(to_table([a_row("a", variant_scores=[of, of])], SCHEMA).select(COLUMNS))
+
+    assert chosen.lowest.numbers() == chosen.highest.numbers() == []
+
+
 def test_same_seed_gives_the_same_page_and_another_seed_another(tmp_path: Path) -> None:
     published = a_night(tmp_path, [a_row(f"item-{number}") for number in range(200)])
 
@@ -465,6 +504,18 @@ def test_summary_tells_how_scores_are_spread(tmp_path: Path) -> None:
     assert told["text_similarity"]["not_kept"]["mean"] == 0.12
     assert told["text_similarity"]["asked"] == "at least 0.2"
     assert told["reference_similarity"]["kept"] is None
+
+
+def test_run_that_kept_all_asked_nothing_of_its_scores(tmp_path: Path) -> None:
+    rows = [a_row("a", variant_kept=[True, True], variant_reasons=[None, None]), a_row("b", "pending")]
+    rows[1] |= {"variant_seeds": [7], "variant_reasons": ["low_text_similarity"], "variant_scores": None}
+    night = a_night(tmp_path, rows, recipe={**RECIPE.model_dump(mode="json"), "judge": {"keep": "all"}})
+
+    page = Page(write_report(night, tmp_path / "report.html"))
+
+    assert summary(night)["scores"]["ring_error"]["asked"] is None
+    assert "Edge mismatch asked: nothing" in page.text
+    assert "It does not look enough like the prompt." in page.text
 
 
 def test_variants_of_pending_items_belong_to_an_earlier_night(tmp_path: Path) -> None:
