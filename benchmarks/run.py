@@ -40,7 +40,7 @@ GIVEN = {
     "prompts": {"find": "{category}", "paint": "a {colour} {category}"},
     "detect": {"min_score": 0.05},  # every item is painted, so that both sides do the same work
     "paint": {"variants": 2, "steps": 8},
-    "judge": {"min_text_similarity": -1.0, "max_ring_error": 255.0, "keep_best": 2},
+    "judge": {"keep": "all"},
 }
 
 

@@ -120,7 +120,10 @@ def recipe_of(
     }
     asked = _over(given, over)
     try:
-        return recipes.parse(_over(asked, {"judge": {"keep_best": recipes.parse(asked).paint.variants}}))
+        recipe = recipes.parse(asked)
+        if recipe.judge.keep == "all":
+            return recipe
+        return recipes.parse(_over(asked, {"judge": {"keep_best": recipe.paint.variants}}))
     except ConfigError as error:
         raise ConfigError(f"recipe {name_or_path}, with what the command line says: {error}") from None
 

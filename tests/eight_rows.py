@@ -46,7 +46,7 @@ def eight_recipe() -> Recipe:
     ready["name"] = "eight-rows"
     ready["paint"] |= {"variants": 2, "steps": 3}
     ready["detect"]["min_score"] = 0.2
-    ready["judge"] = {"min_text_similarity": -1.0, "max_ring_error": 255.0, "keep_best": 2}
+    ready["judge"] = {"keep": "all"}
     return parse(ready)
 
 

@@ -98,6 +98,10 @@ def test_changed_threshold_leaves_everything_before_judge_alone(tmp_path):
     assert changed(keys(tmp_path), keys(tmp_path, judge={"min_text_similarity": 0.5})) == ["judge", "deliver"]
 
 
+def test_keeping_all_judges_anew_and_paints_nothing(tmp_path):
+    assert changed(keys(tmp_path), keys(tmp_path, judge={"keep": "all"})) == ["judge", "deliver"]
+
+
 def test_changed_paint_word_changes_paint_and_what_follows(tmp_path):
     assert changed(keys(tmp_path), keys(tmp_path, {"colour": "blue"})) == ALL[ALL.index("paint") :]
 

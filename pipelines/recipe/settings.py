@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from pipelines.strict import AnyCheckpoint, Checkpoint, Settings
 from pipelines.tasks import DEFAULT, TASKS, AnyLayout, TaskName
@@ -371,8 +371,15 @@ class ScoreSettings(ModelSettings):
 
 
 class JudgeSettings(Settings):
-    """Which variants are kept; cheap to change: no model is called again."""
+    """Which variants are kept; cheap to change: no model is called again. Every score has its threshold here."""
 
+    # Left out of keys where it is the default: what was judged before it was a setting need not be judged again.
+    keep: Literal["best", "all"] = Field(
+        "best",
+        exclude_if=lambda keep: keep == "best",
+        description="`best`: the `keep_best` best of those variants that pass the thresholds; `all`: every variant, "
+        "whatever it scored, for those who only measure; no threshold and no `keep_best` can be given beside it.",
+    )
     min_text_similarity: float = Field(
         0.2, ge=-1, le=1, description="Cosine of prompt and product; depends on the encoder."
     )
@@ -390,14 +397,29 @@ class JudgeSettings(Settings):
     )
     keep_best: int = Field(1, ge=1, le=64, description="At most so many variants an item are kept.")
 
+    @model_validator(mode="after")
+    def _all_asks_nothing(self) -> JudgeSettings:
+        if self.keep == "all" and (beside := sorted(self.model_fields_set - {"keep"})):
+            raise ValueError(
+                f"`keep: all` keeps every variant, whatever it scored; `{'`, `'.join(beside)}` would have no effect. "
+                "Leave it out, or say `keep: best`"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_it_counts(self, dumped: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """With `keep: all`, that alone: the thresholds' defaults enter no key, and what is dumped can be read again."""
+        settings: dict[str, Any] = dumped(self)
+        return {"keep": "all"} if self.keep == "all" else settings
+
 
 class DeliverSettings(Settings):
-    """The form of the pictures that leave."""
+    """The form of the delivered pictures."""
 
     format: Literal["png", "webp", "jpeg"] = Field(
         "png",
-        description="PNG and WebP are lossless. `jpeg` and exact: untouched blocks stay the source's; where that "
-        "cannot be, a PNG is delivered.",
+        description="PNG and WebP are lossless. `jpeg` and exact: blocks outside the mask stay the source's; a PNG is "
+        "delivered where the source's blocks cannot be kept.",
     )
     exact: bool = Field(
         True,

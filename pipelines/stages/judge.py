@@ -18,7 +18,7 @@ class Judge:
 
     `scores.rank` says which are best. Pure and cheap, so that other thresholds are applied to stored scores. A score
     that is null cannot fail a threshold; a variant with a score that is no number (NaN, as older runs stored it) is
-    never kept.
+    never kept. With `keep: all` every variant is kept, whatever it scored.
     """
 
     pixels_version = 2
@@ -33,6 +33,8 @@ class Judge:
         return [self._judge(row["variant_scores"]) for row in rows]
 
     def _judge(self, variants: Sequence[Mapping[str, Any]]) -> Update:
+        if self.settings.keep == "all":
+            return {"variant_kept": [True] * len(variants), "variant_reasons": [None] * len(variants)}
         reasons = [self._refusal(scores) for scores in variants]
         passed = [index for index, reason in enumerate(reasons) if reason is None]
         passed.sort(key=lambda index: rank(variants[index]))  # stable: of equals the first variant wins

@@ -175,6 +175,24 @@ def test_an_inline_recipe_is_read_as_yaml_and_as_json(tmp_path: Path) -> None:
         assert [variant["kept"] for variant in answer["variants"]].count(True) == 1
 
 
+def test_a_recipe_that_keeps_all_answers_with_every_picture(tmp_path: Path) -> None:
+    recipe = a_recipe(tmp_path, judge={"keep": "all"})
+
+    answer = post(a_client(tmp_path), **FORM, recipe=dump(recipe), variants=3).json()
+
+    assert [variant["kept"] for variant in answer["variants"]] == [True] * 3
+    assert all(variant["image"] for variant in answer["variants"])
+
+
+def test_a_recipe_that_keeps_all_and_some_is_refused_with_the_reason(tmp_path: Path) -> None:
+    recipe = dump(a_recipe(tmp_path, judge={"keep": "all"})).replace("keep: all", "keep: all\n  keep_best: 2")
+
+    status, code, message = error_of(post(a_client(tmp_path), **FORM, recipe=recipe))
+
+    assert (status, code) == (422, "bad_recipe")
+    assert "`keep: all` keeps every variant, whatever it scored; `keep_best` would have no effect" in message
+
+
 def test_a_column_never_names_a_place_to_fetch_from(tmp_path: Path) -> None:
     greedy = a_recipe(tmp_path, catalogue={"key": "sku", "image": "picture", "mask": "cutout", "references": "likes"})
     places = {"sku": "1", "picture": "/etc/passwd", "cutout": "/etc/passwd", "likes": "s3://bucket/key"}

@@ -1,10 +1,16 @@
 import math
 
+import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
+from pipelines import catalogue
+from pipelines.executors.inline import run
+from pipelines.pixels.images import encode
 from pipelines.recipe.settings import JudgeSettings
 from pipelines.rows import REASONS
 from pipelines.stages.judge import Judge
+from tests.fakes import a_graph, a_picture, a_recipe
 
 
 def a_score(text, reference=None, ring=5.0):
@@ -14,6 +20,14 @@ def a_score(text, reference=None, ring=5.0):
 def judged(*scores, **settings):
     (update,) = Judge(JudgeSettings(**settings))([{"variant_scores": list(scores)}])
     return update["variant_kept"], update["variant_reasons"]
+
+
+def rendered(folder, **sections):
+    recipe = a_recipe(folder, **sections)
+    picture = pa.array([encode(a_picture(3), "png")], pa.large_binary())
+    table = pa.table({"sku": ["a"], "category": ["mug"], "colour": ["red"], "given_image_bytes": picture})
+    (row,) = run(a_graph(recipe), catalogue.rows(recipe, table, str(folder)))
+    return row
 
 
 def test_best_of_those_that_pass_are_kept():
@@ -43,6 +57,54 @@ def test_score_that_is_no_number_is_kept_by_no_threshold(score):
 
     assert kept == [False, True]
     assert reasons == ["no_numbers", None]
+
+
+@pytest.mark.parametrize("scores", [(), (a_score(-1.0, -1.0, 255.0), a_score(math.nan), a_score(None, None, None))])
+def test_every_variant_is_kept_whatever_it_scored_where_all_are_asked_for(scores):
+    assert judged(*scores, keep="all") == ([True] * len(scores), [None] * len(scores))
+
+
+@pytest.mark.parametrize("beside", [{"keep_best": 1}, {"max_expansion": 0.05, "keep_best": 64}, {"max_ring_error": 9}])
+def test_a_threshold_that_would_have_no_effect_is_refused(beside):
+    with pytest.raises(ValidationError) as caught:
+        JudgeSettings(keep="all", **beside)
+
+    assert f"`{'`, `'.join(sorted(beside))}` would have no effect. Leave it out, or say `keep: best`" in str(
+        caught.value
+    )
+
+
+def test_what_keeps_all_is_dumped_without_thresholds_and_reads_as_it_was():
+    everything = JudgeSettings(keep="all")
+
+    assert everything.model_dump(mode="json") == {"keep": "all"}
+    assert JudgeSettings.model_validate(everything.model_dump()) == everything
+
+
+def test_the_default_is_left_out_of_dumps_and_so_of_keys():
+    assert JudgeSettings(keep="best").model_dump() == JudgeSettings().model_dump()
+    assert "keep" not in JudgeSettings().model_dump()
+
+
+def test_a_run_that_keeps_all_delivers_every_variant_that_was_painted(tmp_path):
+    strict, all_kept = (
+        rendered(tmp_path, paint={"variants": 3}, judge=judge)
+        for judge in ({"min_text_similarity": 1}, {"keep": "all"})
+    )
+
+    assert (strict["status"], strict["reason"]) == ("rejected", "nothing_kept")
+    assert all_kept["status"] == "ok"
+    assert all_kept["variant_kept"] == [True] * 3
+    assert all_kept["variant_scores"] == strict["variant_scores"]
+    assert len(set(all_kept["image_files"])) == 3
+    assert all_kept["changed_outside"] == [0] * 3
+
+
+def test_scores_of_a_run_that_is_older_than_a_measure_are_judged_by_the_others():
+    older = {"text_similarity": 0.9, "reference_similarity": None, "ring_error": 5.0}
+
+    assert judged(older, max_expansion=0)[0] == [True]
+    assert judged({**older, "expansion": 0.1}, max_expansion=0)[1] == ["product_grew"]
 
 
 def test_missing_ring_is_no_reason_against_a_variant():

@@ -75,7 +75,7 @@ def made(
     for name, section in sections.items():
         given[name] = {**given.get(name, {}), **section}
     given["paint"] = {"task": task, "variants": 1, **given.get("paint", {})}
-    given["judge"] = {"keep_best": 1, "min_text_similarity": -1.0, "max_ring_error": 255.0, "max_expansion": 1e9}
+    given["judge"] = {"keep": "all"}
     recipe = a_recipe(tmp_path, **given)
     (row,) = run(a_graph(recipe), catalogue.rows(recipe, pa.table(columns), str(tmp_path)))
     return row
@@ -218,7 +218,7 @@ def test_steps_unite_what_they_may_change_and_leave_the_rest(tmp_path):
         {"paint": {"task": "replace"}, "mask": {"grow": 0.0}},
         {"paint": {"task": "background", "variants": 1}, "prompts": {"paint": "a beach"}},
     ]
-    recipe = a_recipe(tmp_path, steps=steps, paint={"variants": 1}, judge={"keep_best": 1})
+    recipe = a_recipe(tmp_path, steps=steps, paint={"variants": 1}, judge={"keep": "all"})
     table = pa.table(
         {
             "sku": ["a"],
@@ -257,7 +257,7 @@ def test_steps_on_products_apart_do_not_touch_each_others_pixels(tmp_path):
 
     def rendered(*labels):
         steps = [{"prompts": {"find": label}, "mask": {"grow": 0.0}} for label in labels]
-        recipe = a_recipe(tmp_path, steps=steps, paint={"variants": 1}, judge={"keep_best": 1})
+        recipe = a_recipe(tmp_path, steps=steps, paint={"variants": 1}, judge={"keep": "all"})
         (row,) = run(a_graph(recipe, fakes=FINDS_HALVES), catalogue.rows(recipe, table, str(tmp_path)))
         assert (row["status"], row["detail"]) == ("ok", None)
         return delivered(row)
@@ -411,7 +411,7 @@ def test_what_lies_under_the_mask_is_chosen_where_it_counts(tmp_path, strength, 
 
 def test_border_pass_repaints_a_band_along_the_first_steps_outline(tmp_path):
     steps = [{"mask": {"grow": 0.0}}, {"mask": {"grow": 0.0, "band_px": 8}, "paint": {"strength": 0.4}}]
-    recipe = a_recipe(tmp_path, steps=steps, paint={"variants": 1}, judge={"keep_best": 1})
+    recipe = a_recipe(tmp_path, steps=steps, paint={"variants": 1}, judge={"keep": "all"})
     table = pa.table(
         {"sku": ["a"], "category": ["mug"], "colour": ["red"], "given_image_bytes": pa.array([encode(TWO, "png")])}
     )

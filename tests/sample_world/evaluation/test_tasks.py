@@ -57,7 +57,7 @@ def test_unjudged_recipe_paints_one_variant_of_every_step_and_keeps_it(name):
     recipe = unjudged(recipes.load(name))
 
     assert [step.paint.variants for step in recipe.chain()] == [1] * len(recipe.chain())
-    assert recipe.judge.min_text_similarity == -1
+    assert recipe.judge.keep == "all"
     assert [step.paint.task for step in recipe.chain()] == [step.paint.task for step in recipes.load(name).chain()]
 
 
