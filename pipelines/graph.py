@@ -212,8 +212,10 @@ def build(recipe: Recipe, store: Store | None = None) -> Graph:
     """
     steps, last = recipe.chain(), len(recipe.chain())
     nodes = [Node("read", Read, recipe.read)]
+    # A step hands on a lossless picture: the quality of the delivered file is in no key before `deliver`.
+    hands_on = recipe.deliver.model_copy(update={"quality": DeliverSettings().quality})
     for number, step in enumerate(steps, start=1):
-        nodes += _step(step, number, recipe.deliver if number < last else None)
+        nodes += _step(step, number, hands_on if number < last else None)
     unread = frozenset(() if recipe.score.segmenter else ("region_rgb",))
     unmade = OWN_CANVAS if last == 1 and not TASKS[recipe.paint.task].own_canvas else frozenset()
     nodes += [

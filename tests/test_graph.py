@@ -98,6 +98,15 @@ def test_changed_threshold_leaves_everything_before_judge_alone(tmp_path):
     assert changed(keys(tmp_path), keys(tmp_path, judge={"min_text_similarity": 0.5})) == ["judge", "deliver"]
 
 
+def test_another_quality_encodes_anew_and_paints_nothing(tmp_path):
+    words = {"prompts": {"find": "{category}", "paint": "a {category}"}, "paint": {"variants": 1}}
+
+    for chain in ({}, {"steps": [words, words]}):
+        before, after = keys(tmp_path, **chain), keys(tmp_path, **chain, deliver={"quality": 80})
+        assert [name for name in before if before[name] != after[name]] == ["deliver"]
+        assert keys(tmp_path, **chain, deliver={"quality": 95}) == before
+
+
 def test_keeping_all_judges_anew_and_paints_nothing(tmp_path):
     assert changed(keys(tmp_path), keys(tmp_path, judge={"keep": "all"})) == ["judge", "deliver"]
 

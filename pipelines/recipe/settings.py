@@ -426,6 +426,15 @@ class DeliverSettings(Settings):
         description="Outside the mask every pixel is the source's (in a JPEG: every block), measured on the delivered "
         "file; `false` lets a JPEG change a little everywhere.",
     )
+    # Left out of keys where it is the default: what was delivered before it was a setting need not be encoded again.
+    quality: int = Field(
+        95,
+        ge=1,
+        le=100,
+        exclude_if=lambda quality: quality == 95,
+        description="Of a `jpeg` that is not exact: higher looks better and takes more bytes. It has no effect on an "
+        "exact JPEG, which is encoded with the quantisation tables of its source.",
+    )
     feather_px: float = Field(
         4.0, ge=0, le=256, description="Inward feather of the paste into the picture. Its pixels."
     )

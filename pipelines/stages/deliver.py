@@ -1,4 +1,4 @@
-"""Paste what was kept into the source at its own size, prove the rest untouched, and put the pictures away."""
+"""Paste kept variants into the source at its own size, prove the rest untouched, and store the pictures."""
 
 from __future__ import annotations
 
@@ -21,17 +21,20 @@ from pipelines.storage import Store
 
 
 class Deliver:
-    """Make and put the finished pictures of an item, and measure them on the files that were made (DESIGN 5).
+    """Make an item's finished pictures, store them, and measure them on the encoded files (docs/design.md, Exactness).
 
-    Every variant's crops are stored as PNG, kept ones under `crops/`, others under `variants/`. For kept variants alone
-    the full picture is made: crops resized back once, pasted into the canvas inside the allow mask where it was
-    denoised, the product laid over its new background, encoded once. `changed_outside` counts the pixels outside the
-    allow mask that differ from the base (the source, or what the task set in its place) in the *decoded* file; beside
-    it stand the largest difference and a hash of that outside. In exact mode any such pixel is a bug and fails the row.
-    Of a JPEG that keeps its source's blocks (`exactness` is `blocks`), outside is what lies beyond the touched blocks.
-    Stored crops of an earlier night (`crop_uris`) are put again only where they change between the two.
-    An item with nothing kept is rejected here. Without a store the encoded pictures stay in the row (`image_files`).
-    What is said of the full picture is null where a variant is not kept.
+    The crops of every variant are stored as PNG: those of kept variants under `crops/`, of others under `variants/`.
+    Crops that an earlier night stored (`crop_uris`) are stored again only where they move between the two. The full
+    picture is made for kept variants alone: each crop is resized back once and pasted into the canvas where it was
+    denoised inside the allow mask, the product is laid over its new background, and the picture is encoded once.
+
+    `changed_outside` counts the pixels outside the allow mask that differ between the *decoded* file and the base (the
+    source, or what the task set in its place); `max_differences` is the largest of those differences, and
+    `outside_sha256s` a hash of the pixels outside. In exact mode any such pixel is a bug and fails the row. Of a JPEG
+    that keeps its source's blocks (`exactness` is `blocks`), outside is what lies beyond the blocks that the mask
+    touches. Full-picture columns are null for variants that are not kept.
+
+    An item with nothing kept is rejected here. Without a store, the encoded pictures stay in the row (`image_files`).
     """
 
     pixels_version = 2
@@ -68,7 +71,7 @@ class Deliver:
         self.store = store
 
     def __call__(self, rows: Sequence[Row]) -> list[Update | ItemError]:
-        """Each row by itself."""
+        """Make, measure and store each row's pictures."""
         return [self._deliver(row) for row in rows]
 
     def _deliver(self, row: Row) -> Update:

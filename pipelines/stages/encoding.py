@@ -1,4 +1,4 @@
-"""A finished picture as the file that leaves, in what sense it is exact, and where it may differ from its base."""
+"""A finished picture as the file that is delivered, how exact the file is, and where it may differ from its base."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def as_file(
     """Encode a finished picture with its base's alpha and profile, and a note of who made it.
 
     Args:
-        settings: where `format` is `jpeg` and `exact` is on, untouched blocks are kept; a source that does not allow it
-            is delivered as PNG, which is exact as well.
+        settings: `format`, `exact` and `quality`. An exact JPEG keeps the source's blocks outside `allow`, and its
+            quantisation tables; where the source's blocks cannot be kept, the file is a PNG, which is exact as well.
         finished: (H, W, 3).
         base: what the picture has to be outside the mask.
         allow: (H, W), where pixels may change.
@@ -59,7 +59,7 @@ def as_file(
     """
     xmp = provenance_xmp(CREDIT, None)
     if settings.format == "jpeg" and not settings.exact:
-        data = encode(finished, "jpeg", icc_profile=base.icc_profile, xmp=xmp)
+        data = encode(finished, "jpeg", icc_profile=base.icc_profile, xmp=xmp, quality=settings.quality)
         return File(data, "jpeg", "none", allow)
     if blocks_wanted(settings) and source is not None and source.why_not_kept is None:
         data = with_blocks_kept(source, finished, allow, xmp)

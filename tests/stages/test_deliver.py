@@ -56,6 +56,22 @@ def test_jpeg_is_delivered_inexactly_and_its_changes_are_counted():
     assert update["exactness"] == ["none", None]
 
 
+def test_quality_is_of_the_jpeg_that_is_encoded_anew():
+    poor, usual, same = (
+        deliver(format="jpeg", exact=False, **asked) for asked in ({"quality": 20}, {}, {"quality": 95})
+    )
+
+    (small, _), (large, _), (again, _) = (one["image_files"] for one in (poor, usual, same))
+    assert len(small) < len(large)
+    assert large == again
+    assert poor["changed_outside"][0] > usual["changed_outside"][0]
+
+
+def test_quality_has_no_effect_on_an_exact_file():
+    for of in ({"format": "jpeg", "source": "jpeg"}, {"format": "webp"}, {"format": "png"}):
+        assert deliver(**of, quality=20)["image_files"] == deliver(**of)["image_files"]
+
+
 def test_exact_jpeg_keeps_untouched_blocks_and_is_a_png_where_there_are_none():
     kept, made_anew = deliver(format="jpeg", source="jpeg"), deliver(format="jpeg", source="png")
 
