@@ -1,7 +1,7 @@
 """Files and texts that a stranger might send to take a worker's time or memory, and doors that they come through.
 
-`python -m tests.hostile DOOR` tries a door with many nasty values, `python -m tests.hostile file NAME` one file: in a
-process of its own, since a backtracking pattern holds the interpreter and no thread could stop it.
+`try_door` tries a door with many nasty values, `read_file` one file: in a process of its own, since a backtracking
+pattern holds the interpreter and no thread could stop it.
 """
 
 from __future__ import annotations
@@ -195,8 +195,20 @@ def _png(before: bytes = b"", after: bytes = b"", pixels: bytes | None = None) -
     return b"\x89PNG\r\n\x1a\n" + header + before + data + after + _chunk(b"IEND", b"")
 
 
+def _zipped(count: int) -> bytes:
+    """So many zeros as zlib packs them: one packed megabyte over and over, since packing them takes seconds."""
+
+    def packed(zeros: int) -> bytes:
+        packer = zlib.compressobj(1, wbits=-15)
+        return packer.compress(bytes(zeros)) + packer.flush(zlib.Z_FULL_FLUSH)
+
+    megabytes, rest = divmod(count, 2**20)
+    adler32 = count % 65_521 << 16 | 1
+    return b"\x78\x01" + packed(2**20) * megabytes + packed(rest) + b"\x03\0" + struct.pack(">I", adler32)
+
+
 def _bomb() -> bytes:
-    return zlib.compress(bytes(1_000_000_000), 1)
+    return _zipped(1_000_000_000)
 
 
 def _exif() -> bytes:
@@ -217,7 +229,7 @@ def _tiff(entries: dict[int, tuple[int, int, int]], content: bytes, at: int = 1_
 
 def _tiled(width: int, height: int, bits: int = 8, numbers: int = 1) -> bytes:
     """A small picture whose one zipped tile is declared, and filled, far beyond it."""
-    packed = zlib.compress(bytes(width * height * bits // 8), 1)
+    packed = _zipped(width * height * bits // 8)
     tags = {258: (3, 1, bits), 259: (3, 1, 8), 322: (4, 1, width), 323: (4, 1, height), 339: (3, 1, numbers)}
     return _tiff({**tags, 324: (4, 1, 1_000), 325: (4, 1, len(packed))}, packed)
 
@@ -291,21 +303,18 @@ def _peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def read_file(name: str) -> None:
-    """Prints seconds, bytes of memory beyond what was used before, and the reason or None."""
+def try_door(name: str) -> None:
+    DOORS[name]()
+
+
+def read_file(path: Path) -> tuple[float, int, str | None]:
+    """Seconds, bytes of memory beyond what was used before, and the reason or None."""
     warnings.simplefilter("ignore")
-    encoded = Path(name).read_bytes()
+    encoded = path.read_bytes()
     before, began = _peak_bytes(), time.process_time()
     try:
         decode(encoded, MAX_PIXELS, keep=False)
         reason = None
     except PackshotError as error:
         reason = getattr(error, "reason", type(error).__name__)
-    print(time.process_time() - began, _peak_bytes() - before, reason)
-
-
-if __name__ == "__main__":
-    if sys.argv[1] == "file":
-        read_file(sys.argv[2])
-    else:
-        DOORS[sys.argv[1]]()
+    return time.process_time() - began, _peak_bytes() - before, reason
