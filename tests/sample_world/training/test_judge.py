@@ -55,7 +55,7 @@ def test_what_a_trained_judge_sees_is_what_its_export_sees(examples, tmp_path):
 
 def test_loss_falls_when_the_same_few_products_are_seen_again(examples):
     torch.manual_seed(0)
-    learner = JudgeLearner(examples, batch=8)
+    learner = JudgeLearner(examples, batch=4)
     optimizer = torch.optim.AdamW(learner.models.parameters(), 2e-3)
     losses = []
     for _ in range(25):
