@@ -1,15 +1,35 @@
-"""A real S3 server for every test that asks for one."""
+"""A real S3 server and a real Ray for every test that asks for one, and the order of the files."""
 
 from __future__ import annotations
 
 import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from jobs import local_s3
 from pipelines import storage
+
+LONG = (  # the files that take longest, begun first: else one of two workers is left alone at the end
+    "integration/test_demo.py",
+    "night/test_run.py",
+    "serve/test_same_pixels.py",
+    "serve/test_on_ray.py",
+    "models/test_inpainting.py",
+    "sample_world/training/test_embedded.py",
+    "jobs/test_cli.py",
+    "executors/test_inline_and_data.py",
+    "models/test_whole.py",
+    "test_hostile.py",
+)
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {HERE / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(LONG)))
 
 
 @pytest.fixture(scope="session")
