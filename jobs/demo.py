@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -47,7 +48,7 @@ def run_demo(folder: Path, items: int = ITEMS) -> int:
             if path.is_file():
                 storage.write(storage.join(catalogue_uri, *path.relative_to(table.parent).parts), path.read_bytes())
         with _ray_head(folder / "ray.log") as environment:
-            code = _submit(environment, storage.join(catalogue_uri, table.name), output_uri)
+            code = _submit(environment, _render(storage.join(catalogue_uri, table.name), output_uri))
         published = manifest.newest(output_uri)
         if published is None:
             raise InfrastructureError(f"the job ended with {code} and published nothing; read {folder}/ray.log")
@@ -113,40 +114,40 @@ def _ray_head(log: Path) -> Iterator[dict[str, str]]:
             command, env=environment, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
         )
         try:
-            _wait_until_up(head, address, environment, log)
+            _wait_until_up(head, dashboard_port, environment, log)
             yield {**environment, "RAY_API_SERVER_ADDRESS": address}
         finally:
             _end(head)
 
 
-def _submit(environment: dict[str, str], table_uri: str, output_uri: str) -> int:
-    command = [
-        "ray",
-        "job",
-        "submit",
-        "--",
-        "packshot",
-        "render",
-        table_uri,
-        "--recipe",
-        DEFAULT_RECIPE,
-        "--output",
-        output_uri,
-    ]
+def _render(table_uri: str, output_uri: str) -> list[str]:
     # two rows of the sample are bad on purpose, more than the usual 2 %
-    return subprocess.run([*command, "--max-failed", "0.1"], env=environment).returncode
+    return ["packshot", "render", table_uri, "--recipe", DEFAULT_RECIPE, "--output", output_uri, "--max-failed", "0.1"]
 
 
-def _wait_until_up(head: subprocess.Popen[bytes], address: str, environment: dict[str, str], log: Path) -> None:
+def _submit(environment: dict[str, str], command: list[str]) -> int:
+    return subprocess.run(["ray", "job", "submit", "--", *command], env=environment).returncode
+
+
+def _wait_until_up(head: subprocess.Popen[bytes], port: int, environment: dict[str, str], log: Path) -> None:
+    command = ["ray", "job", "list", f"--address=http://127.0.0.1:{port}"]
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if head.poll() is not None:
             break
-        asked = subprocess.run(["ray", "job", "list", f"--address={address}"], env=environment, capture_output=True)
-        if asked.returncode == 0:
+        if _listens(port) and subprocess.run(command, env=environment, capture_output=True).returncode == 0:
             return
         time.sleep(0.5)
     raise InfrastructureError(f"the Ray head did not come up within {START_S:.0f} s; read {log}")
+
+
+def _listens(port: int) -> bool:
+    """Before it does, the command's own start only takes the head's time."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _end(head: subprocess.Popen[bytes]) -> None:
@@ -161,8 +162,6 @@ def _end(head: subprocess.Popen[bytes]) -> None:
 
 
 def _free_ports(count: int) -> list[int]:
-    import socket
-
     sockets = [socket.socket() for _ in range(count)]
     for opened in sockets:
         opened.bind(("127.0.0.1", 0))
