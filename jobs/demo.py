@@ -73,7 +73,6 @@ def _storage(folder: Path) -> Iterator[tuple[str, str]]:
     before = dict(os.environ)
     with local_s3.start(folder / "s3") as server:
         os.environ.update(server.environment)
-        storage.client.cache_clear()  # one that was made before speaks to another endpoint
         try:
             for bucket in ("catalogue", "renders"):
                 server.create_bucket(bucket)
@@ -81,7 +80,6 @@ def _storage(folder: Path) -> Iterator[tuple[str, str]]:
         finally:
             os.environ.clear()
             os.environ.update(before)
-            storage.client.cache_clear()
 
 
 @contextmanager

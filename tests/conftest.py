@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from jobs import local_s3
-from pipelines import storage
 
 LONG = (  # the files that take longest, begun first: else one of two workers is left alone at the end
     "integration/test_demo.py",
@@ -45,9 +44,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[local_s3.LocalS3]:
             patch.delenv(name, raising=False)
         for name, value in server.environment.items():
             patch.setenv(name, value)
-        storage.client.cache_clear()
         yield server
-    storage.client.cache_clear()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 from pipelines import storage
 from pipelines.errors import InfrastructureError, Missing
 from pipelines.night import manifest
+from pipelines.storage import s3
 
 
 def published(tmp_path, run_id, statuses, hashes=None):
@@ -52,11 +53,11 @@ def test_looking_at_runs_lists_nothing_of_what_lies_in_them(bucket):
         storage.write(storage.join(manifest.run_uri(output, 1), "parts", f"{number}.parquet"), b"a part")
     asked = []
     remember = lambda model, **_: asked.append(model.name)  # noqa: E731  # botocore's hook wants a callable
-    storage.client().meta.events.register("before-call.s3", remember)
+    s3.client().meta.events.register("before-call.s3", remember)
 
     found = manifest.runs(output)
 
-    storage.client().meta.events.unregister("before-call.s3", remember)
+    s3.client().meta.events.unregister("before-call.s3", remember)
     assert found.newest.run_id == 1
     assert asked == ["ListObjectsV2", "GetObject"]
 
@@ -100,7 +101,9 @@ def test_part_that_is_damaged_is_told_and_left_out(tmp_path, caplog):
 
 def test_reading_a_manifest_leaves_an_interpreter_that_ends_well(tmp_path):
     published(tmp_path, 1, {f"key-{number}": "ok" for number in range(2000)})
-    script = f"from pipelines import manifest; list(manifest.read(manifest.open_run({str(tmp_path)!r}, 1), 'items'))"
+    script = (
+        f"from pipelines.night import manifest; list(manifest.read(manifest.open_run({str(tmp_path)!r}, 1), 'items'))"
+    )
 
     ended = [subprocess.run([sys.executable, "-c", script], check=False).returncode for _ in range(4)]
 

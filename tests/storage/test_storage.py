@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,14 +27,6 @@ def base(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "local":
         return str(tmp_path / "base")
     return f"s3://{request.getfixturevalue('bucket')}/base"
-
-
-@pytest.fixture
-def fresh_client() -> Iterator[None]:
-    """Lets a test change the environment that the client is made from; ask for it before `monkeypatch`."""
-    storage.client.cache_clear()
-    yield
-    storage.client.cache_clear()
 
 
 def test_bucket_without_the_prefix_lists_nothing(bucket):
@@ -335,11 +326,10 @@ def test_impossible_bucket_name_is_told(s3):
         storage.read("s3://No Bucket/a.jpg")
 
 
-def test_refused_credentials_are_told_and_not_shown(bucket, fresh_client, monkeypatch):
+def test_refused_credentials_are_told_and_not_shown(bucket, monkeypatch):
     secret = os.environ["AWS_SECRET_ACCESS_KEY"]
     for name, wrong in [("AWS_SECRET_ACCESS_KEY", "wrongsecret"), ("AWS_ACCESS_KEY_ID", "wrongkey")]:
         monkeypatch.setenv(name, wrong)
-        storage.client.cache_clear()
 
         with pytest.raises(StorageError, match="refuses these credentials") as refused:
             list(storage.list_files(f"s3://{bucket}"))
@@ -348,23 +338,21 @@ def test_refused_credentials_are_told_and_not_shown(bucket, fresh_client, monkey
         assert secret not in str(refused.value)
 
 
-def test_who_may_only_read_cannot_write(bucket, s3: LocalS3, fresh_client, monkeypatch):
+def test_who_may_only_read_cannot_write(bucket, s3: LocalS3, monkeypatch):
     storage.write(f"s3://{bucket}/a.jpg", b"x")
     for name, value in s3.viewer_environment.items():
         monkeypatch.setenv(name, value)
-    storage.client.cache_clear()
 
     assert storage.read(f"s3://{bucket}/a.jpg") == b"x"
     with pytest.raises(StorageError, match="refuses these credentials"):
         storage.write(f"s3://{bucket}/a.jpg", b"y")
 
 
-def test_no_credentials_at_all_are_told(s3, fresh_client, monkeypatch, tmp_path):
+def test_no_credentials_at_all_are_told(s3, monkeypatch, tmp_path):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    storage.client.cache_clear()
 
     with pytest.raises(StorageError, match="no complete AWS credentials"):
         storage.read("s3://b/a.jpg")
@@ -372,7 +360,7 @@ def test_no_credentials_at_all_are_told(s3, fresh_client, monkeypatch, tmp_path)
         storage.arrow("s3://b/a.jpg")
 
 
-def test_endpoint_that_does_not_answer_is_named(fresh_client, monkeypatch):
+def test_endpoint_that_does_not_answer_is_named(monkeypatch):
     with socket.socket() as taken:  # bound, but not listening
         taken.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -382,7 +370,7 @@ def test_endpoint_that_does_not_answer_is_named(fresh_client, monkeypatch):
             storage.read("s3://b/a.jpg")
 
 
-def test_a_body_that_breaks_off_is_never_taken_for_the_file(fresh_client, monkeypatch):
+def test_a_body_that_breaks_off_is_never_taken_for_the_file(monkeypatch):
     with _FaultyStore() as store:
         _point_at(monkeypatch, store.endpoint)
 
@@ -394,7 +382,7 @@ def test_a_body_that_breaks_off_is_never_taken_for_the_file(fresh_client, monkey
     assert store.requests.count("GET /b/short.jpg") == 5
 
 
-def test_a_write_whose_answer_was_lost_is_still_its_own(fresh_client, monkeypatch):
+def test_a_write_whose_answer_was_lost_is_still_its_own(monkeypatch):
     with _FaultyStore() as store:
         _point_at(monkeypatch, store.endpoint)
 
@@ -413,7 +401,6 @@ def test_storage_loads_neither_torch_nor_ray():
 def _point_at(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     for name, value in [("ENDPOINT_URL", endpoint), ("ACCESS_KEY_ID", "key"), ("SECRET_ACCESS_KEY", "secret")]:
         monkeypatch.setenv(f"AWS_{name}", value)
-    storage.client.cache_clear()
 
 
 class _FaultyStore:
