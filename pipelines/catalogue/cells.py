@@ -1,4 +1,4 @@
-"""What a table's cells mean: words, paths, places and seeds. A cell that cannot be is an ItemError, its row's own."""
+"""What a table's cells mean: words, paths, places and seeds. A cell that cannot be used is an ItemError of its row."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from pipelines import storage
 from pipelines.errors import ConfigError
 from pipelines.rows import ItemError
 
+BESIDE = ("mask", "scene", "front")
+"""The settings of `catalogue` that name a column with one picture an item, beside the item's own."""
+GIVEN_BYTES = ("given_image_bytes", "given_mask_bytes", "given_reference_bytes")
+"""The columns that hold the pictures themselves; they come with a request."""
 GIVEN_PLACES = {
     "given_boxes_xyxy": ("left, top, right, bottom", 4, "10,20,110,220"),
     "given_points": ("x, y, and 1 on the product or 0 beside it", 3, "60,120,1"),
 }
-"""The columns that say where a product is: what a place consists of, in pixels, of how many numbers, and an example."""
+"""The columns that say where a product is: the parts of a place in pixels, their number, and an example."""
 MAX_PIXEL = 1 << 24
 """float32, which the manifest has, counts whole numbers up to here."""
 MAX_SEED = (1 << 63) - 1
@@ -31,7 +35,7 @@ EXACT_FLOAT = 1 << 53
 
 
 def texts(table: pa.Table, name: str) -> list[str | None]:
-    """A column as words, each cell's form its own: a whole number has no point, and NaN is empty."""
+    """A column as text, cell by cell: a whole number has no decimal point, and NaN is None."""
     column = table.column(name)
     try:
         values = column.to_pylist()
@@ -67,7 +71,7 @@ def _is_utf8(value: bytes) -> bool:
 
 
 def not_text(table: pa.Table, names: Iterable[str]) -> dict[int, ItemError]:
-    """By row, what is wrong with cells that say they are text and are not UTF-8."""
+    """The errors of the rows, by number, that hold a text which is not UTF-8."""
     wrong: dict[int, ItemError] = {}
     for name in names:
         try:
@@ -81,7 +85,7 @@ def not_text(table: pa.Table, names: Iterable[str]) -> dict[int, ItemError]:
 
 
 def is_blank(text: str | None) -> bool:
-    """Whether a cell says nothing."""
+    """Whether a cell is null or holds only spaces."""
     return text is None or not text.strip()
 
 
@@ -109,20 +113,20 @@ def holds_bytes(kind: pa.DataType) -> bool:
 
 @dataclass(frozen=True)
 class Area:
-    """Where a catalogue's files may lie: below its own place, and where the recipe allows it."""
+    """Where a catalogue's files may lie: below its own folder, and below those that `catalogue.allow` lists."""
 
     base_uri: str | None
     allowed: tuple[str, ...]
 
     def uri(self, path: str | None, column: str) -> str | ItemError | None:
-        """What a cell's path means; None for a blank one."""
+        """The URI that a cell's path means, or why it cannot be used; None for a blank cell."""
         if path is None or is_blank(path):
             return None
         try:
             uri = storage.resolve(self.base_uri, path)
         except ConfigError as error:
             return ItemError("bad_path", f"column {column!r}: {error}")
-        if uri.startswith(storage.S3) and not uri.removeprefix(storage.S3).partition("/")[2]:
+        if storage.is_s3(uri) and not uri.removeprefix(storage.S3).partition("/")[2]:
             return ItemError("bad_path", f"column {column!r}: {path!r} names a bucket and no file in it")
         if any(storage.is_below(uri, folder) for folder in (self.base_uri, *self.allowed) if folder is not None):
             return uri
@@ -131,7 +135,7 @@ class Area:
     def _instead(self, path: str) -> str:
         if self.base_uri is None:
             return "and no folder may be read here; send the picture along, or list its folder in `catalogue.allow`"
-        if self.base_uri.startswith(storage.S3) and path.startswith("/"):
+        if storage.is_s3(self.base_uri) and path.startswith("/"):
             return (
                 f"a path of the machine that renders, and the catalogue lies in {self.base_uri}; write it relative to "
                 f"that, without the first `/`, or list its folder in `catalogue.allow`"
@@ -143,7 +147,7 @@ class Area:
 
 
 def references(cell: str | list[Any] | None, area: Area, column: str) -> list[str] | ItemError | None:
-    """The reference URIs of a cell, a list, one as JSON, or one path; None where there is none."""
+    """The reference URIs of a cell: a list, a list as JSON, or one path; None if there are none."""
     paths = cell if isinstance(cell, list) else _listed(cell)
     uris = [area.uri(None if path is None else str(path), column) for path in paths]
     fault = next((uri for uri in uris if isinstance(uri, ItemError)), None)
@@ -159,7 +163,7 @@ def _listed(text: str | None) -> list[Any]:
 
 
 def places(cell: Any, column: str) -> list[list[float]] | ItemError | None:
-    """Given boxes or points, as they are written: a list of them, a single one, or either as text."""
+    """Given boxes or points: a list of them, a single one, or either as text. None for a blank cell."""
     what, length, example = GIVEN_PLACES[column]
     given = _numbers(cell)
     if given is None:
@@ -186,7 +190,7 @@ def _is_pixel(value: Any) -> bool:
 
 
 def _numbers(cell: Any) -> Any:
-    """A cell as it is, or what its text lists: `[[1, 2], [3, 4]]`, `1, 2` or `1 2`; None where it is blank."""
+    """A cell as it is, or the list that its text writes: `[[1, 2], [3, 4]]`, `1, 2` or `1 2`; None for a blank one."""
     if not isinstance(cell, str):
         return cell
     text = cell.strip()
@@ -197,7 +201,7 @@ def _numbers(cell: Any) -> Any:
 
 
 def seeds(cell: Any, variants: int) -> list[int] | ItemError | None:
-    """Given seeds, one a variant, as a list or as text."""
+    """Given seeds, one a variant, as a list or as text. None for a blank cell."""
     given = _numbers(cell)
     if given is None:
         return None

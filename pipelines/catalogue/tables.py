@@ -1,11 +1,12 @@
-"""Product tables as files: Parquet, CSV and JSON lines to one Arrow table, values as the file has them.
+"""Product tables: Parquet, CSV and JSON lines to one Arrow table, values as the file has them; and their columns.
 
-No cell's form depends on what stands in other rows.
+No cell's form depends on what other rows hold.
 """
 
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import json
 import math
@@ -14,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipelines.catalogue.cells import holds_bytes
 from pipelines.errors import ConfigError
 from pipelines.storage import shown
 
@@ -21,15 +23,15 @@ TABLES = (".parquet", ".csv", ".jsonl", ".ndjson")
 
 
 def is_table(uri: str) -> bool:
-    """Whether a name says that it is a product table."""
+    """Whether a name is that of a product table."""
     return uri.lower().endswith(TABLES)
 
 
 def parse(data: bytes, uri: str) -> pa.Table:
-    """Read a product table as what its name says; CSV columns stay text, so that "00123" keeps its zeros.
+    """Read a product table in the format that its name says; CSV columns stay text, so that "00123" keeps its zeros.
 
     Raises:
-        ConfigError: it cannot be read so, or has no rows.
+        ConfigError: it cannot be read in that format, or has no rows.
     """
     readers = {".parquet": _parse_parquet, ".csv": _parse_csv}
     try:
@@ -40,6 +42,28 @@ def parse(data: bytes, uri: str) -> pa.Table:
     if not table.num_rows:
         raise ConfigError(f"the product table {uri} has no rows, so there are no items")
     return table
+
+
+def need_column(table: pa.Table, setting: str, column: str, template: str | None = None) -> None:
+    """Check that a column which a setting names, perhaps in a template, can be used.
+
+    Raises:
+        ConfigError: the table does not have it, or it holds bytes.
+    """
+    if column in table.column_names:
+        if holds_bytes(kind := table.schema.field(column).type):
+            raise ConfigError(f"`{setting}` names the column {column!r}, which holds {kind}, not text; name another")
+        return
+    near = difflib.get_close_matches(column, table.column_names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint += f"it has: {', '.join(table.column_names)}"
+    where = f" in {template!r}" if template else ""
+    raise ConfigError(f"`{setting}` names the column {column!r}{where}, but the catalogue has no such column; {hint}")
+
+
+def values_of(table: pa.Table, name: str) -> list[Any]:
+    """A column's values; nulls where the table does not have the column."""
+    return table.column(name).to_pylist() if name in table.column_names else [None] * table.num_rows
 
 
 def _parse_parquet(data: bytes) -> pa.Table:
@@ -85,7 +109,7 @@ def _parse_jsonl(data: bytes) -> pa.Table:
 
 
 def _column(name: str, values: list[Any]) -> pa.Array:
-    """As Arrow has them; as text where it would write 7 as 7.0 beside an 8.5, or where they are of several kinds."""
+    """Values as Arrow types them; as text where it would write 7 as 7.0 beside an 8.5, or where types differ."""
     try:
         if not any(map(_has_float, values)):
             return pa.array(values)

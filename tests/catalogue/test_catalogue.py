@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import catalogue, recipe, rows, storage
+from pipelines.catalogue import listings
 from pipelines.catalogue.tables import parse
 from pipelines.errors import ConfigError, StorageError
 
@@ -200,7 +201,7 @@ def some_rows(*uris: str) -> list[dict[str, Any]]:
 
 
 def test_files_of_many_folders_come_from_few_listings_that_spare_the_neighbours(bucket, monkeypatch):
-    monkeypatch.setattr(catalogue, "MAX_LISTINGS", 2)
+    monkeypatch.setattr(listings, "MAX_LISTINGS", 2)
     names = [f"shop/img/{folder}/a.jpg" for folder in "xyz"] + ["extra/b.jpg"]
     uris = [f"s3://{bucket}/{name}" for name in names]
     for uri in (*uris, f"s3://{bucket}/renders/c.jpg"):
