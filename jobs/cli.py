@@ -8,25 +8,22 @@ Each command imports what it needs when it runs, so that `packshot --help` answe
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from functools import wraps
-from inspect import Signature, signature
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from jobs import outside
-from pipelines.errors import ConfigError, NeedsAPerson, PackshotError
+from jobs.console import AsJson, err, out, plainly, show
+from jobs.embedded import evaluate_app, train_app
+from pipelines.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pipelines.night.run import Night
+    from pipelines.night.options import Night
+    from pipelines.night.run import Outcome
     from pipelines.recipe import Recipe
 
 app = typer.Typer(
@@ -37,13 +34,9 @@ app = typer.Typer(
     help="Re-render product catalogues.",
 )
 recipe_app = typer.Typer(no_args_is_help=True, help="Check a recipe, or print the schema for an editor.")
-train_app = typer.Typer(no_args_is_help=True, help="Train the models that ship with the package.")
-evaluate_app = typer.Typer(no_args_is_help=True, help="Measure the models that ship with the package.")
 app.add_typer(recipe_app, name="recipe")
 app.add_typer(train_app, name="train")
 app.add_typer(evaluate_app, name="evaluate")
-out = Console()
-err = Console(stderr=True)
 
 CatalogueUri = Annotated[
     str, typer.Argument(help="A product table (.parquet, .csv, .jsonl) or a prefix of pictures; s3:// or a path.")
@@ -55,76 +48,6 @@ Limit = Annotated[int | None, typer.Option("--limit", min=1, help="At most N ite
 AllowEmbedded = Annotated[
     bool, typer.Option("--allow-embedded", help="Let the embedded models loose on a foreign catalogue.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object in place of text.")]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What every command about a night takes."""
-
-    catalogue: CatalogueUri
-    recipe: RecipeName
-    output: OutputUri
-    limit: Limit = None
-    allow_embedded: AllowEmbedded = False
-    placement: PlacementName = "local"
-    as_json: AsJson = False
-
-    def night(self, **tolerance: Any) -> Night:
-        """The night that is asked for; `tolerance` is how far it may go wrong."""
-        from pipelines.executors.placement import named
-        from pipelines.night.run import Night
-        from pipelines.recipe import load
-
-        return Night(
-            self.catalogue,
-            self.output,
-            load(self.recipe),
-            named(self.placement),
-            self.limit,
-            self.allow_embedded,
-            **tolerance,
-        )
-
-
-def about_a_night(command: Callable[..., None]) -> Callable[..., None]:
-    """Put the arguments and options of `Asked` before a command's own; it gets them as its first argument."""
-    asked = signature(Asked, eval_str=True).parameters
-    _, *own = signature(command, eval_str=True).parameters.values()
-
-    def run(**given: Any) -> None:
-        command(Asked(**{name: given.pop(name) for name in asked}), **given)
-
-    run.__name__, run.__doc__ = command.__name__, command.__doc__
-    run.__signature__ = Signature([*asked.values(), *own])  # type: ignore[attr-defined]  # what typer looks at
-    return run
-
-
-def plainly(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn our own errors, and those of what we stand on, into a plain message and an exit code.
-
-    Any other is a bug, keeps its traceback and leaves with Python's own 1: a person is needed.
-    """
-
-    @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
-        try:
-            command(*args, **kwargs)
-        except NeedsAPerson as error:
-            err.print(f"stopped: {error}", markup=False, highlight=False)
-            raise typer.Exit(1) from None
-        except PackshotError as error:
-            err.print(f"error: {error}", markup=False, highlight=False)
-            raise typer.Exit(2) from None
-        except Exception as error:
-            told = outside.sentence(error)
-            if told is None:
-                raise
-            where = outside.keep_traceback(error)
-            err.print(f"error: {told}\n{where}", markup=False, highlight=False, soft_wrap=True)
-            raise typer.Exit(2) from None
-
-    return run
 
 
 def _say_version(asked: bool) -> None:
@@ -149,24 +72,36 @@ def main(
 
 @app.command()
 @plainly
-@about_a_night
-def plan(asked: Asked) -> None:
+def plan(
+    catalogue: CatalogueUri,
+    recipe: RecipeName,
+    output: OutputUri,
+    limit: Limit = None,
+    allow_embedded: AllowEmbedded = False,
+    placement: PlacementName = "local",
+    as_json: AsJson = False,
+) -> None:
     """Show what tonight's run would do; write nothing."""
     from pipelines.night.run import preview
 
-    made, forecast = preview(asked.night())
+    made, forecast = preview(_night(catalogue, recipe, output, limit, allow_embedded, placement))
     counts = made.counts()
     facts = {"run_id": made.run_id, "counts": counts, "notes": list(made.notes), **asdict(forecast)}
     counted = ", ".join(f"{n} {what}" for what, n in counts.items())
     foretold = forecast.sentences() if counts["render"] else ()
-    _show(facts, asked.as_json, "\n".join([*made.notes, f"run {made.run_id}: {counted}", *foretold]))
+    show(facts, as_json, "\n".join([*made.notes, f"run {made.run_id}: {counted}", *foretold]))
 
 
 @app.command()
 @plainly
-@about_a_night
 def render(
-    asked: Asked,
+    catalogue: CatalogueUri,
+    recipe: RecipeName,
+    output: OutputUri,
+    limit: Limit = None,
+    allow_embedded: AllowEmbedded = False,
+    placement: PlacementName = "local",
+    as_json: AsJson = False,
     max_failed: Annotated[
         float, typer.Option(min=0, max=1, help="More failed rows than this share: exit code 1.")
     ] = 0.02,
@@ -181,17 +116,33 @@ def render(
     """Render a catalogue: plan, run on Ray, verify, publish."""
     from pipelines.night.run import render as render_night
 
-    outcome = render_night(
-        asked.night(max_failed=max_failed, max_unexpected=max_unexpected, allow_vanished=allow_vanished), _ray
+    night = replace(
+        _night(catalogue, recipe, output, limit, allow_embedded, placement),
+        max_failed=max_failed,
+        max_unexpected=max_unexpected,
+        allow_vanished=allow_vanished,
     )
-    facts = {
-        "run_id": outcome.run_id,
-        "run_uri": outcome.run_uri,
-        "counts": outcome.counts,
-        "notes": list(outcome.notes),
-    }
-    _show(facts, asked.as_json, _sentence(outcome.run_id, outcome.run_uri, outcome.counts, outcome.notes))
+    outcome = render_night(night, _ray)
+    facts = {name: getattr(outcome, name) for name in ("run_id", "run_uri", "counts", "notes")}
+    show(facts, as_json, _sentence(outcome))
     raise typer.Exit(outcome.exit_code)
+
+
+def _night(catalogue: str, recipe: str, output: str, limit: int | None, allow_embedded: bool, placement: str) -> Night:
+    from pipelines.executors.placement import named
+    from pipelines.night.options import Night
+    from pipelines.recipe import load
+
+    return Night(catalogue, output, load(recipe), named(placement), limit, allow_embedded)
+
+
+def _sentence(outcome: Outcome) -> str:
+    from pipelines.night.manifest import equation
+
+    if outcome.run_id is None:
+        return "; ".join(outcome.notes)
+    published = f"run {outcome.run_id} is published: {equation(outcome.counts)}"
+    return "\n".join([*outcome.notes, published, outcome.run_uri])
 
 
 @app.command()
@@ -211,10 +162,32 @@ def report(
     if published is None:
         raise ConfigError(f"there is no published run under {output}; render one first")
     if as_json:
-        _show(summary(published), as_json, "")
+        show(summary(published), as_json, "")
     else:
         path = write_report(published, html, max_items=limit)
-        _show({}, as_json, f"report of run {published.run_id}: {path.resolve()}")
+        show({}, as_json, f"report of run {published.run_id}: {path.resolve()}")
+
+
+@app.command()
+@plainly
+def diff(
+    output: Annotated[str, typer.Argument(help="The --output of renders.")],
+    before: Annotated[int | None, typer.Argument(help="A run's number; that before the newest if not given.")] = None,
+    after: Annotated[int | None, typer.Argument(help="Another run's number; the newest if not given.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show which items came, went, or have another status or other pictures since an earlier run."""
+    from pipelines.night.diff import difference, runs_to_compare
+
+    old, new = runs_to_compare(output, before, after)
+    found = difference(old, new)
+    lines = [f"{what:<24}{len(keys):>8,}  {_few(keys)}".rstrip() for what, keys in found.lines()]
+    facts = {"before": old.run_id, "after": new.run_id, **asdict(found)}
+    show(facts, as_json, "\n".join([f"run {old.run_id} -> run {new.run_id}", *lines]))
+
+
+def _few(keys: list[str]) -> str:
+    return ", ".join(keys[:5]) + (f" and {len(keys) - 5:,} more" if len(keys) > 5 else "")
 
 
 @app.command("try")
@@ -265,7 +238,7 @@ def try_one(
     if with_embedded:
         err.print(f"note: {EMBEDDED}", markup=False, highlight=False, soft_wrap=True)
     facts, text = try_picture(photo, asked, folder, where, _columns(column or []))
-    _show(facts, as_json, text)
+    show(facts, as_json, text)
     raise typer.Exit(0 if facts["status"] == "ok" else 1)
 
 
@@ -293,7 +266,7 @@ def doctor(
     from pipelines.recipe import DEFAULT_RECIPE, load
 
     findings = examine(load(recipe or DEFAULT_RECIPE), placement, catalogue, output, limit)
-    _show({"findings": [vars(finding) for finding in findings]}, as_json, as_text(findings))
+    show({"findings": [vars(finding) for finding in findings]}, as_json, as_text(findings))
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 2)
 
 
@@ -342,7 +315,7 @@ def recipe_check(
         product_rows(catalogue, recipe, limit)
     findings = unusable(recipe)
     verdict = "# this recipe can be used" if not findings else "# this recipe is sound; its weights cannot be used here"
-    _show(recipe.model_dump(mode="json"), as_json, recipes.dump(recipe) + verdict)
+    show(recipe.model_dump(mode="json"), as_json, recipes.dump(recipe) + verdict)
     if findings:
         err.print(as_text(findings), markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(2)
@@ -354,92 +327,6 @@ def recipe_schema() -> None:
     from pipelines.recipe import json_schema
 
     out.print_json(data=json_schema())
-
-
-@train_app.command("embedded")
-@plainly
-def train_embedded(
-    part: Annotated[str, typer.Argument(help="detector, segmenter, encoder, vae, painter, judge or all.")] = "all",
-    work: Annotated[
-        Path, typer.Option(help="Where examples, checkpoints and curves lie; an interrupted training goes on.")
-    ] = Path("training"),
-    minutes: Annotated[float | None, typer.Option(help="Time for each part; its own default if not given.")] = None,
-) -> None:
-    """Train the embedded models on rendered sample scenes, and put them into the package."""
-    from sample_world.training.embedded import DEFAULT_MINUTES, train
-
-    if part not in (*DEFAULT_MINUTES, "all"):
-        raise ConfigError(f"there is no part {part!r} to train; known: {', '.join(DEFAULT_MINUTES)}, all")
-    train([part], work, minutes)
-
-
-@evaluate_app.command("embedded")
-@plainly
-def evaluate_embedded(
-    folder: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[DIR]",
-            exists=True,
-            file_okay=False,
-            help="A folder of such models; those of the package if not given.",
-        ),
-    ] = None,
-    scenes: Annotated[
-        int, typer.Option(min=1, help="Held-out scenes; a fifth as many pictures a painting task.")
-    ] = 500,
-    sheet: Annotated[Path | None, typer.Option(help="Also write 64 repaints, as they come, into this PNG.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Measure the embedded models on drawn scenes that no training has seen, beside the bars; 0 whatever they are."""
-    from sample_world.evaluation.bars import as_facts, as_table
-    from sample_world.evaluation.embedded import BARS, evaluate
-
-    measured = evaluate(folder, scenes, sheet)
-    if as_json:
-        _show(as_facts(measured.figures, BARS, measured.notes), as_json, "")
-    else:
-        out.print(as_table(measured.figures, BARS, measured.notes))
-
-
-@evaluate_app.command("tasks")
-@plainly
-def evaluate_tasks(
-    recipe: Annotated[list[str] | None, typer.Argument(help="Ready recipes; all if none is named.")] = None,
-    scenes: Annotated[int, typer.Option(min=1, help="Held-out scenes, shared out over the recipes.")] = 200,
-    sheets: Annotated[Path | None, typer.Option(help="A folder for a contact sheet a recipe.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Measure what every ready recipe does on drawn scenes that no training has seen; 0 whatever the figures are."""
-    from sample_world.evaluation import paste_backs
-    from sample_world.evaluation.bars import as_facts, as_table
-    from sample_world.evaluation.tasks import BARS, evaluate
-
-    measured = evaluate(scenes, recipe or (), sheets)
-    if as_json:
-        facts = as_facts(measured.figures, BARS, measured.notes)
-        _show({**facts, "paste_backs": paste_backs.as_facts(measured.paste_backs)}, as_json, "")
-    else:
-        out.print(as_table(measured.figures, BARS, measured.notes))
-        if measured.paste_backs:
-            out.print(paste_backs.as_table({"as found": measured.paste_backs}))
-
-
-@evaluate_app.command("masks")
-@plainly
-def evaluate_masks(
-    scenes: Annotated[int, typer.Option(min=1, help="Held-out scenes.")] = 300,
-    as_json: AsJson = False,
-) -> None:
-    """Measure finding by text and by reference, and the edges of cut-outs, on drawn scenes; 0 whatever they are."""
-    from sample_world.evaluation.bars import as_facts, as_table
-    from sample_world.evaluation.masks import BARS, evaluate
-
-    figures = evaluate(scenes)
-    if as_json:
-        _show(as_facts(figures, BARS, ()), as_json, "")
-    else:
-        out.print(as_table(figures, BARS, ()))
 
 
 def _ray() -> Any:
@@ -467,21 +354,6 @@ def _without_columns(template: str) -> str:
     for column in template_columns(template):
         template = template.replace(f"{{{column}}}", "")
     return template
-
-
-def _sentence(run_id: int | None, run_uri: str, counts: dict[str, int], notes: tuple[str, ...]) -> str:
-    if not run_uri:
-        return "; ".join(notes)
-    equation = " + ".join(f"{counts[status]} {status}" for status in ("ok", "rejected", "failed", "pending"))
-    lines = [*notes, f"run {run_id} is published: {counts['planned']} planned = {equation}", run_uri]
-    return "\n".join(lines)
-
-
-def _show(facts: dict[str, Any], as_json: bool, text: str) -> None:
-    if as_json:
-        out.print_json(json.dumps(facts, default=str))
-    else:
-        out.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -53,9 +53,7 @@ def run_demo(folder: Path, items: int = ITEMS) -> int:
         if published is None:
             raise InfrastructureError(f"the job ended with {code} and published nothing; read {folder}/ray.log")
         report = write_report(published, folder / "report.html")
-    counts = published.facts["counts"]
-    equation = " + ".join(f"{counts[status]} {status}" for status in ("ok", "rejected", "failed", "pending"))
-    logger.info("run %d: %d planned = %s", published.run_id, counts["planned"], equation)
+    logger.info("run %d: %s", published.run_id, manifest.equation(published.facts["counts"]))
     logger.info("pictures and manifest: %s, served from %s/s3", output_uri, folder)
     logger.info("the report: %s", report.resolve())
     return code

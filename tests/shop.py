@@ -11,9 +11,11 @@ import pyarrow.parquet as pq
 from pipelines import catalogue, storage
 from pipelines.executors import inline
 from pipelines.night import manifest, plan, run
+from pipelines.night.compare import RENDER
 from pipelines.night.lease import Lease
+from pipelines.night.options import Night
 from pipelines.night.plan import Plan
-from pipelines.night.run import Night, Outcome
+from pipelines.night.run import Outcome
 from pipelines.pixels.images import encode
 from pipelines.recipe import Recipe
 from pipelines.rows import to_table
@@ -103,7 +105,7 @@ class Shop:
 def execute(night: Night, made: Plan, held: Lease | None, rows: int | None = None) -> None:
     """Render a plan's rows, or the first of them, with fakes into one part of its run."""
     graph = a_graph(night.recipe, Store(night.output_uri))
-    to_render = made.rows(plan.RENDER).slice(0, rows).to_pylist()
+    to_render = made.rows(RENDER).slice(0, rows).to_pylist()
     done = inline.run(graph, to_render, max_unexpected=night.unexpected_allowed(len(to_render)))
     part = storage.join(made.run_uri, "parts", "00000.parquet")
     storage.write(part, manifest.to_parquet(to_table(done, graph.manifest_schema())))
@@ -111,5 +113,5 @@ def execute(night: Night, made: Plan, held: Lease | None, rows: int | None = Non
 
 def starts(made: Plan) -> dict[str, str | None]:
     """The items to render, in their order, and where each begins."""
-    table = made.rows(plan.RENDER)
+    table = made.rows(RENDER)
     return dict(zip(table["item_key"].to_pylist(), table["start_at"].to_pylist(), strict=True))

@@ -1,9 +1,9 @@
-"""One process a run: whoever puts a run's lease first owns the run, and renews the lease while it works.
+"""One process a run: the process that puts a run's lease first owns the run, and renews the lease while it works.
 
-`runs/00000042/lease.json` is put only if absent, so of several processes that want a run number exactly one gets it. A
-run's files are written by its owner alone and by nobody after it: what a dead owner left is taken over by a later run
-(`night.plan`), never gone on with. A lease that was not renewed for `LEASE_S` has lapsed. A renewal that fails is
-tried again; an owner whose lease lapsed all the same stops, which `Lease.check` sees to.
+`runs/00000042/lease.json` is put only if absent, so of several processes that want a run number exactly one gets it.
+Only the owner writes a run's files. If it dies, a later run takes over what it finished (`night.plan`); nobody goes on
+with the dead run itself. A lease that was not renewed for `LEASE_S` has lapsed. A renewal that fails is tried again; an
+owner whose lease lapsed all the same is stopped by `Lease.check`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RETRIES_A_RENEWAL = 4
 
 
 class Owned(PackshotError):
-    """Another process put this run's lease first; `digest` is what it works on."""
+    """Another process put this run's lease first; `digest` is that of its plan."""
 
     def __init__(self, digest: str) -> None:
         super().__init__("another process owns this run")
@@ -52,17 +52,17 @@ class Lease:
     on_lapse: Callable[[InfrastructureError], None] = field(default=lambda error: None)
 
     def check(self) -> None:
-        """Nothing while the lease is held.
+        """Do nothing while the lease is held.
 
         Raises:
-            InfrastructureError: it lapsed, so another process may be planning the same work.
+            InfrastructureError: it lapsed, so another process may be doing the same work.
         """
         late_s = time.time() - self.until
         if late_s >= 0:
             raise self.lapsed(late_s)
 
     def lapsed(self, late_s: float) -> InfrastructureError:
-        """What is said of a lease that lapsed so many seconds ago."""
+        """The error of a lease that lapsed so many seconds ago."""
         return InfrastructureError(
             f"this run's lease {self.uri} could not be renewed and lapsed {late_s:.0f} s ago, so another process "
             "may be doing its work; nothing is published. Once the storage answers, the same command takes over "
@@ -72,7 +72,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class _Holder:
-    """What a lease file says: who holds it, until when, and what for."""
+    """What a lease file says: who holds the lease, until when, and the digest of the plan."""
 
     owner: str
     until: float
@@ -81,15 +81,15 @@ class _Holder:
 
 @contextmanager
 def held(run_uri: str, digest: str = "", lease_s: float = LEASE_S) -> Iterator[Lease]:
-    """Own a run; its lease is renewed in the background and given up at the end, also when the process is told to end.
+    """Own a run; its lease is renewed in the background and given up at the end, also on SIGTERM.
 
     Args:
         run_uri: the run's folder.
-        digest: what the run is to do, told to those who come second.
+        digest: the digest of the plan; rivals read it.
         lease_s: how long the lease holds without being renewed; the same for every process of an output.
 
     Raises:
-        Owned: another process put this run's lease before, be it alive or not.
+        Owned: another process put this run's lease before, whether it is alive or not.
     """
     lease = Lease(_uri(run_uri), time.time() + lease_s, digest)
     if not storage.write(lease.uri, _content(lease, lease.until), if_absent=True):
@@ -109,7 +109,7 @@ def held(run_uri: str, digest: str = "", lease_s: float = LEASE_S) -> Iterator[L
 
 @contextmanager
 def _ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM raises SystemExit, so that what stands in `finally` is done; where others handle it already, they do."""
+    """Let SIGTERM raise SystemExit, so that `finally` blocks run; a handler that somebody else set is kept."""
     is_ours = threading.current_thread() is threading.main_thread() and signal.getsignal(SIGTERM) is signal.SIG_DFL
     if is_ours:
         signal.signal(SIGTERM, lambda *_: sys.exit(128 + SIGTERM))
@@ -121,40 +121,40 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 
 def wait_for_the_dead(run_uri: str, look_every_s: float = 2.0) -> bool:
-    """Return once nobody works on this run: at once where its lease was given up or lapsed, else when it lapses.
+    """Wait until nobody works on this run: not at all if its lease was given up or has lapsed, else until it lapses.
 
     Returns:
         Whether there was anything to wait for.
 
     Raises:
-        ConfigError: the lease is renewed, so its holder is alive; says who.
+        ConfigError: the lease is renewed meanwhile, so its holder is alive; the sentence names it.
     """
     first = holder = _holder(run_uri)
-    told = False
+    waited = False
     while first and holder and (left_s := holder.until - time.time()) > 0:
         if holder.until > first.until:
             raise ConfigError(
                 f"{holder.owner} is working on {run_uri}, and its lease is being renewed; one run at a time works on "
                 "an output: wait for it to end, or stop it"
             )
-        if not told:
+        if not waited:
             logger.info(
                 "%s held the lease of %s; waiting up to %.0f s to see whether it is alive",
                 holder.owner,
                 run_uri,
                 left_s,
             )
-            told = True
+            waited = True
         time.sleep(min(left_s, look_every_s))
         holder = _holder(run_uri)
-    return told
+    return waited
 
 
 def _holder(run_uri: str) -> _Holder | None:
-    """What the lease says; None where there is none, or none that this version wrote."""
+    """What the lease file says; None if there is none, or if this version cannot read it."""
     try:
-        told = json.loads(storage.read(_uri(run_uri)))
-        return _Holder(str(told["owner"]), float(told["until"]), str(told.get("digest", "")))
+        said = json.loads(storage.read(_uri(run_uri)))
+        return _Holder(str(said["owner"]), float(said["until"]), str(said.get("digest", "")))
     except Missing:
         return None
     except (ValueError, TypeError, KeyError, AttributeError):
@@ -177,7 +177,7 @@ def _renew(lease: Lease, lease_s: float, stop: threading.Event) -> None:
 
 
 def _put(lease: Lease, until: float) -> bool:
-    """Whether the storage took it; what it says otherwise is logged, and must hide no error of the run."""
+    """Put the lease; whether that went well. An error is only logged, since it must not hide an error of the run."""
     try:
         return storage.write(lease.uri, _content(lease, until))
     except PackshotError as error:

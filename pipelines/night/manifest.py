@@ -1,16 +1,18 @@
-"""What was made: reading and writing a run's two Parquet tables, and the difference of two nights.
+"""The manifest of a run: its two Parquet tables, written and read.
 
-A published run is its `run.json`: put last, put if absent, and naming every file with rows, bytes and sha256. Readers
-open what it names and nothing else, so orphans of a broken run are never seen. Each run is the whole catalogue.
+`run.json` publishes a run: it is put last and only if absent, and names every file with rows, bytes and sha256. Readers
+open the files that it names and no others, so those of a broken run are never seen. Each published run is the whole
+catalogue.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,19 +22,20 @@ import pyarrow.parquet as pq
 
 from pipelines import storage
 from pipelines.errors import InfrastructureError, Missing
-from pipelines.rows import FAILED, OK, PENDING, STRINGS, Row, as_seen_by
+from pipelines.rows import FAILED, OK, PENDING, REJECTED, STRINGS, Row, as_seen_by
 from pipelines.scores import MEASURES
 
 logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
+STATUSES = (OK, REJECTED, FAILED, PENDING)
 STORED = r"^.*/((?:images|crops|variants)/[0-9a-f]{2}/[0-9a-f]{64}\.[a-z0-9]+)$"
-"""What lies at the sha256 of its bytes below an output; the group is its place there."""
+"""The URI of a file that lies at the sha256 of its bytes below an output; the group is its path in the output."""
 CHECKPOINTS = pa.list_(
     pa.struct([("node", pa.string()), ("uri", pa.string()), ("revision", pa.string()), ("sha256", pa.string())])
 )
 PAINTED_BY = ("task", "sampler", "spacing", "clip_skip", "steps", "guidance", "strength")
-"""The settings of the painter that stand in a row of `images`; its LoRA files are among the checkpoints."""
+"""The settings of `paint` that are columns of `images`; its LoRA files are among the checkpoints."""
 IMAGES_SCHEMA = pa.schema(
     [
         ("schema_version", pa.int32()),
@@ -66,12 +69,12 @@ IMAGES_SCHEMA = pa.schema(
         ("reference_uris", STRINGS),
     ]
 )
-"""A row a variant: all that is needed to make it again, and what became of it. Width and height are the picture's."""
+"""A row a variant: all that is needed to make it again, and its outcome. Width and height are the picture's."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """A run that readers may trust: its number, its folder, and what `run.json` says."""
+    """A published run: its number, its folder, and what its `run.json` says."""
 
     run_id: int
     run_uri: str
@@ -83,12 +86,22 @@ def run_uri(output_uri: str, run_id: int) -> str:
     return storage.join(output_uri, "runs", f"{run_id:08d}")
 
 
+def sibling_uri(run: str, run_id: int) -> str:
+    """The folder of another run of the output in which the folder `run` lies."""
+    return storage.join(storage.parent(run), f"{run_id:08d}")
+
+
+def equation(counts: Mapping[str, int]) -> str:
+    """The counts of a run as a sentence: `26 planned = 22 ok + 2 rejected + 2 failed + 0 pending`."""
+    return f"{counts['planned']} planned = {' + '.join(f'{counts[status]} {status}' for status in STATUSES)}"
+
+
 @dataclass(frozen=True)
 class Runs:
-    """What lies under an output: the highest run number, the newest published run, and what was left unfinished.
+    """The runs under an output: the highest number, the newest published run, and the unfinished ones.
 
     `unfinished` are the numbers, newest first, of the runs without a `run.json` that are newer than the last published
-    run that left nothing pending: what they finished may still be of use.
+    run that left nothing pending: the rows that they finished may still be used.
     """
 
     highest: int
@@ -98,9 +111,7 @@ class Runs:
 
 def runs(output_uri: str) -> Runs:
     """Look at an output's runs: one shallow listing, and one read a run down to the last that left nothing pending."""
-    base = storage.join(output_uri, "runs")
-    names = [uri.rstrip("/").rpartition("/")[2] for uri in storage.list_folders(base)]
-    numbers = sorted((int(name) for name in names if name.isdigit()), reverse=True)
+    numbers = _numbers(output_uri)
     newest, unfinished = None, []
     for number in numbers:
         try:
@@ -114,26 +125,39 @@ def runs(output_uri: str) -> Runs:
     return Runs(max(numbers, default=0), newest, tuple(unfinished))
 
 
+def published_runs(output_uri: str) -> Iterator[Published]:
+    """The published runs, newest first; each is opened when it is asked for."""
+    for number in _numbers(output_uri):
+        with contextlib.suppress(Missing):
+            yield open_run(output_uri, number)
+
+
+def _numbers(output_uri: str) -> list[int]:
+    """The numbers of all runs under an output, highest first."""
+    names = map(storage.name, storage.list_folders(storage.join(output_uri, "runs")))
+    return sorted((int(name) for name in names if name.isdigit()), reverse=True)
+
+
 def newest(output_uri: str) -> Published | None:
     """The newest published run, or None."""
-    return runs(output_uri).newest
+    return next(published_runs(output_uri), None)
 
 
 def open_run(output_uri: str, run_id: int) -> Published:
-    """A published run by its number.
+    """Open a published run by its number.
 
     Raises:
-        Missing: there is none of that number.
+        Missing: no run of that number is published.
     """
     uri = run_uri(output_uri, run_id)
     return Published(run_id, uri, json.loads(storage.read(storage.join(uri, "run.json"))))
 
 
 def read(published: Published, table: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
-    """The tables of a published run's files, `items` or `images`, each checked against its sha256.
+    """Read the files of a published run's table, `items` or `images`, each checked against its sha256.
 
-    Pictures and crops that lie at their sha256 are told by where the output lies now: a folder or bucket that was
-    copied or renamed, or that was written under another spelling, is read as it stands.
+    The URIs of pictures and crops in the output are given as the output lies now, so an output that was copied, renamed
+    or written under another spelling can be read.
 
     Raises:
         InfrastructureError: a file is not what `run.json` says.
@@ -151,13 +175,13 @@ def read(published: Published, table: str, columns: list[str] | None = None) -> 
 
 
 def read_parts(run: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
-    """The tables of finished rows that a run's workers wrote, page checksums checked.
+    """Read the finished rows that a run's workers wrote, page checksums checked.
 
-    A part that is damaged or cut short is told in the log and left out: its rows count as not done.
+    A part that is damaged or cut short is logged and left out: its rows count as not done.
 
     Args:
-        run: the run's folder; one without parts gives none.
-        columns: all if None; one that a part of an older version lacks is left out.
+        run: the run's folder; without parts there are no tables.
+        columns: all if None; a column that a part of an older version lacks is left out.
     """
     for file in storage.list_files(storage.join(run, "parts"), missing_ok=True):
         if file.uri.endswith(".parquet"):
@@ -176,8 +200,8 @@ def _from_parquet(data: bytes, columns: list[str] | None) -> pa.Table:
 
 
 def _at_home(table: pa.Table, run: str) -> pa.Table:
-    """The table with the URIs of what lies below the output as they are now."""
-    output = run.rstrip("/").rpartition("/")[0].rpartition("/")[0]
+    """The table with the URIs of stored files as the output lies now."""
+    output = storage.parent(storage.parent(run.rstrip("/")))
     for name in ("crop_uris", "image_uris", "image_uri"):
         if name in table.column_names and table[name].type in (STRINGS, pa.string()):
             moved = [_moved(chunk, output) for chunk in table[name].chunks]
@@ -194,14 +218,14 @@ def _moved(uris: pa.Array, output: str) -> pa.Array:
 
 
 def items_table(table: pa.Table) -> pa.Table:
-    """Finished rows as the `items` table: the schema's version goes first."""
+    """Finished rows as the `items` table, which has the schema's version as its first column."""
     return table.add_column(0, "schema_version", pa.array([SCHEMA_VERSION] * len(table), pa.int32()))
 
 
 def images_table(items: pa.Table, recipe: Mapping[str, Any], checkpoints: list[dict[str, Any]]) -> pa.Table:
-    """The `images` table of finished items, a row a painted variant; `recipe` is its settings as plain data.
+    """The `images` table of finished items, a row a painted variant; `recipe` is the recipe as plain data.
 
-    Of a recipe with steps, the last one's: its prompts, settings and seeds are what made the picture from there on.
+    Of a recipe with steps, the rows have the last step's prompts, settings and seeds.
     """
     steps = max(1, len(recipe.get("steps") or ()))
     columns = [
@@ -217,8 +241,8 @@ def images_table(items: pa.Table, recipe: Mapping[str, Any], checkpoints: list[d
 
 def _images(item: Row, recipe: Mapping[str, Any], checkpoints: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     seeds = item["variant_seeds"] or []
-    # A pending item, and one that failed and keeps its pictures, was painted on another night, perhaps as another
-    # recipe said: what is not known is null. The words of one that failed are tonight's.
+    # A pending item, and a failed one that keeps its pictures, was painted on another night, perhaps by another recipe:
+    # what is not known is null. A failed item's prompts are tonight's, so they are null too.
     keeps_pictures = item["status"] == FAILED and bool(item["image_uris"])
     is_old = item["status"] == PENDING or keeps_pictures
     paint = {} if is_old else recipe["paint"]
@@ -255,10 +279,10 @@ def _images(item: Row, recipe: Mapping[str, Any], checkpoints: list[dict[str, An
 
 
 def write_file(run: str, path: str, table: pa.Table) -> dict[str, Any]:
-    """Put one Parquet file of a run and answer what `run.json` says of it: path, rows, bytes, sha256.
+    """Put one Parquet file of a run and return what `run.json` says of it: path, rows, bytes, sha256.
 
     Raises:
-        InfrastructureError: there is such a file, which a published run may name; it is not written over.
+        InfrastructureError: the file exists; it is not written over, since a published run may name it.
     """
     data = to_parquet(table)
     if not storage.write(storage.join(run, path), data, if_absent=True):
@@ -274,28 +298,6 @@ def to_parquet(table: pa.Table) -> bytes:
 
 
 def publish(run: str, facts: Mapping[str, Any]) -> bool:
-    """Put `run.json`, last; False if the run was published already."""
+    """Put `run.json`, the last file of a run; False if the run was published already."""
     data = json.dumps({"schema_version": SCHEMA_VERSION, **facts}, indent=2, sort_keys=True).encode()
     return storage.write(storage.join(run, "run.json"), data, if_absent=True)
-
-
-def difference(old: Published, new: Published) -> dict[str, list[str]]:
-    """What changed between two nights, as item keys: added, vanished, pictures_changed, now_ok, no_longer_ok."""
-    before, after = _outcomes(old), _outcomes(new)
-    both = before.keys() & after.keys()
-    return {
-        "added": sorted(after.keys() - before.keys()),
-        "vanished": sorted(before.keys() - after.keys()),
-        "pictures_changed": sorted(key for key in both if before[key][1] != after[key][1]),
-        "now_ok": sorted(key for key in both if before[key][0] != OK and after[key][0] == OK),
-        "no_longer_ok": sorted(key for key in both if before[key][0] == OK and after[key][0] != OK),
-    }
-
-
-def _outcomes(published: Published) -> dict[str, tuple[str, tuple[str | None, ...]]]:
-    tables: Iterable[pa.Table] = read(published, "items", ["item_key", "status", "image_sha256s"])
-    return {
-        row["item_key"]: (row["status"], tuple(row["image_sha256s"] or ()))
-        for table in tables
-        for row in table.to_pylist()
-    }

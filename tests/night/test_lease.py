@@ -142,7 +142,7 @@ def test_process_that_is_told_to_end_gives_its_lease_up(tmp_path):
     run = str(tmp_path / "run")
     lines = (
         "import time",
-        "from pipelines import lease",
+        "from pipelines.night import lease",
         f"with lease.held({run!r}):",
         " print('working', flush=True)",
     )

@@ -127,20 +127,3 @@ def test_file_that_changed_after_publication_is_not_trusted(tmp_path):
 def test_run_that_is_not_there_is_missing(tmp_path):
     with pytest.raises(Missing):
         manifest.open_run(str(tmp_path), 7)
-
-
-def test_difference_of_two_nights_names_items_by_what_happened(tmp_path):
-    old = published(
-        tmp_path, 1, {"gone": "ok", "same": "ok", "fell": "ok", "rose": "failed"}, {"same": "1", "fell": "2"}
-    )
-    new = published(
-        tmp_path, 2, {"new": "ok", "same": "ok", "fell": "rejected", "rose": "ok"}, {"same": "1", "rose": "3"}
-    )
-
-    assert manifest.difference(old, new) == {
-        "added": ["new"],
-        "vanished": ["gone"],
-        "pictures_changed": ["fell", "rose"],
-        "now_ok": ["rose"],
-        "no_longer_ok": ["fell"],
-    }

@@ -11,7 +11,9 @@ import pytest
 
 from pipelines import recipe, storage
 from pipelines.errors import ConfigError, InfrastructureError, TooManyUnexpected, TooManyVanished
-from pipelines.night import lease, manifest, plan, run
+from pipelines.night import lease, manifest, run
+from pipelines.night.compare import KEEP
+from pipelines.night.publish import publish
 from pipelines.rows import REASONS
 from tests.fakes import a_recipe
 from tests.shop import Shop, execute, starts
@@ -182,7 +184,7 @@ def test_rival_with_other_work_takes_the_next_number_and_both_are_published_whol
     first = run.render(first_night, execute=execute)
 
     with run._owned(late) as (owned, held):
-        rival = run._do(rival_night, owned, held, 0.0, execute)
+        rival = run._run_and_publish(rival_night, owned, held, 0.0, execute)
 
     assert (first.run_id, rival.run_id) == (1, 2)
     runs = {number: manifest.open_run(shop.out, number) for number in (1, 2)}
@@ -209,7 +211,7 @@ def test_published_run_is_never_written_again(shop):
     shop.render()
     before = {file.uri: storage.read(file.uri) for file in storage.list_files(manifest.run_uri(shop.out, 1))}
     with lease.held(f"{shop.folder}/another") as held, pytest.raises(InfrastructureError, match="published already"):
-        run.publish(shop.night(), late, {}, held)
+        publish(shop.night(), late, {}, held)
 
     assert before == {file.uri: storage.read(file.uri) for file in storage.list_files(manifest.run_uri(shop.out, 1))}
 
@@ -589,7 +591,7 @@ def test_run_json_tells_what_each_node_takes(shop):
         "deliver",
     }
     assert facts["node_seconds"]["paint"] == pytest.approx(3 * facts["node_s"]["paint"])
-    assert plan.KEEP in facts["counts"]
+    assert KEEP in facts["counts"]
 
 
 def one_of_several(shop, barrier, answers):

@@ -3,7 +3,9 @@
 import pytest
 
 from pipelines.executors.placement import GPU, LOCAL
-from pipelines.night import manifest, plan
+from pipelines.night import manifest
+from pipelines.night.compare import KEEP, RENDER
+from pipelines.night.forecast import forecast
 from tests.fakes import a_graph
 from tests.shop import Shop, starts
 
@@ -45,7 +47,7 @@ def test_changed_word_starts_at_the_mask_with_what_was_found_last_night(shop):
     made = shop.plan()
 
     assert starts(made) == {"c": "mask"}
-    (row,) = made.rows(plan.RENDER).to_pylist()
+    (row,) = made.rows(RENDER).to_pylist()
     assert row["object_masks_rle"] == before["c"]["object_masks_rle"]
     assert row["variant_seeds"] is None
 
@@ -83,7 +85,7 @@ def test_changed_price_is_carried_over_without_rendering(shop):
     made = shop.plan()
 
     assert starts(made) == {}
-    assert dict(made.rows(plan.KEEP).to_pylist()[0]["columns"])["price"] == "9"
+    assert dict(made.rows(KEEP).to_pylist()[0]["columns"])["price"] == "9"
 
 
 def test_permanent_failure_stays_and_a_transient_one_is_tried_again(shop):
@@ -95,7 +97,7 @@ def test_permanent_failure_stays_and_a_transient_one_is_tried_again(shop):
     made = shop.plan()
 
     assert starts(made) == {"b": None}
-    assert made.rows(plan.RENDER)["attempts"].to_pylist() == [1]
+    assert made.rows(RENDER)["attempts"].to_pylist() == [1]
 
 
 def test_raised_limit_tries_what_was_too_large_again(shop):
@@ -121,7 +123,7 @@ def test_row_without_a_needed_value_is_failed_by_the_plan_and_never_rendered(sho
     made = shop.plan()
 
     assert set(starts(made)) == {"a", "c"}
-    (failed,) = [row for row in made.rows(plan.KEEP).to_pylist() if row["status"] == "failed"]
+    (failed,) = [row for row in made.rows(KEEP).to_pylist() if row["status"] == "failed"]
     assert (failed["reason"], failed["item_key"]) == ("missing_value", "b")
 
 
@@ -153,7 +155,7 @@ def test_pending_item_keeps_last_nights_pictures(shop):
 
 def foretold(shop, node_s=NODE_S, placement=LOCAL, listed=None):
     files = shop.listed() if listed is None else listed
-    return plan.forecast(shop.plan(), a_graph(shop.recipe()), files, node_s, placement)
+    return forecast(shop.plan(), a_graph(shop.recipe()), files, node_s, placement)
 
 
 def test_forecast_of_nothing_to_render_is_nothing_to_read(shop):

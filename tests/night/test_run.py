@@ -14,9 +14,11 @@ import pytest
 from pipelines import recipe, storage
 from pipelines.errors import ConfigError, InfrastructureError
 from pipelines.executors.placement import LOCAL
-from pipelines.night import lease, manifest, plan, run
+from pipelines.night import lease, manifest, run
+from pipelines.night.compare import RENDER
 from pipelines.night.lease import Lease
-from pipelines.night.run import Night
+from pipelines.night.options import Night
+from pipelines.night.publish import publish
 from pipelines.pixels.images import decode, encode
 from pipelines.pixels.masks import from_rle
 from pipelines.pixels.proof import prove
@@ -189,8 +191,8 @@ def test_changed_word_renders_that_item_alone_from_the_mask(first_night, night_a
 
     made = run.make_plan(night_after(colours=colours))
 
-    assert made.rows(plan.RENDER)["item_key"].to_pylist() == [painted]
-    assert made.rows(plan.RENDER)["start_at"].to_pylist() == ["mask"]
+    assert made.rows(RENDER)["item_key"].to_pylist() == [painted]
+    assert made.rows(RENDER)["start_at"].to_pylist() == ["mask"]
 
 
 def test_what_a_dead_process_rendered_is_taken_over_from_its_parts(first_night):
@@ -231,13 +233,13 @@ def test_run_whose_lease_lapsed_publishes_nothing(tmp_path):
     made = run.make_plan(night)
 
     with pytest.raises(InfrastructureError, match="another process may be doing its work"):
-        run.publish(night, made, {}, Lease(f"{made.run_uri}/lease.json", until=time.time()))
+        publish(night, made, {}, Lease(f"{made.run_uri}/lease.json", until=time.time()))
     assert manifest.newest(night.output_uri) is None
     assert not (tmp_path / "out" / "runs" / "00000001" / "items").exists()
 
-    run.publish(night, made, {}, Lease(f"{made.run_uri}/lease.json", until=time.time() + 60))
+    publish(night, made, {}, Lease(f"{made.run_uri}/lease.json", until=time.time() + 60))
     with pytest.raises(InfrastructureError, match="run 1 is published already"):
-        run.publish(night, made, {}, Lease(f"{made.run_uri}/lease.json", until=time.time() + 60))
+        publish(night, made, {}, Lease(f"{made.run_uri}/lease.json", until=time.time() + 60))
 
 
 def test_foreign_catalogue_needs_allow_embedded(tmp_path):
