@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pipelines import catalogue
 from pipelines import recipe as recipes
+from pipelines.catalogue.templates import literal
 from pipelines.errors import ConfigError
 from pipelines.executors import inline
 from pipelines.graph import Graph, build
@@ -114,7 +115,7 @@ def recipe_of(
         if not text.strip() and name != "negative":
             raise ConfigError(f"{OPTIONS[f'prompts.{name}']} is empty; say it in words, or leave the option out")
     over = {
-        "prompts": {name: text.replace("{", "{{").replace("}", "}}") for name, text in said.items()},
+        "prompts": {name: literal(text) for name, text in said.items()},
         "paint": {name: value for name, value in (("variants", variants), ("seed", seed)) if value is not None},
         **({"models": models} if models else {}),
     }

@@ -13,6 +13,7 @@ import pyarrow as pa
 import yaml
 
 from pipelines import catalogue
+from pipelines.catalogue.templates import literal
 from pipelines.errors import ConfigError
 from pipelines.recipe import Recipe, parse, plain_settings
 from pipelines.recipe.templates import template_columns
@@ -141,14 +142,14 @@ def _with_overrides(recipe: Recipe, asked: Asked) -> dict[str, Any]:
     words, paint = [step["prompts"] for step in steps], steps[-1]["paint"]
     if asked.find is not None:
         for said in words:
-            said["find"] = _literal(asked.find)
+            said["find"] = literal(asked.find)
     elif asked.mask is not None and set(template_columns(recipe.chain()[0].prompts.find)) - set(asked.columns):
         words[0]["find"] = ""  # a given mask: nothing is looked for in it, so its columns need not be sent
     if asked.prompts:
-        words[_painted_by_words(recipe)]["paint"] = [_literal(prompt) for prompt in asked.prompts]
+        words[_painted_by_words(recipe)]["paint"] = [literal(prompt) for prompt in asked.prompts]
     if asked.negative_prompt is not None:
         for said in words:
-            said["negative"] = _literal(asked.negative_prompt)
+            said["negative"] = literal(asked.negative_prompt)
     if asked.variants is not None:
         paint["variants"] = asked.variants
     if asked.seeds:
@@ -185,11 +186,6 @@ def _count(seeds: tuple[int, ...], variants: int | None) -> int:
     if variants not in (None, len(seeds)):
         raise ConfigError(f"`seed` lists {len(seeds)} for {variants} variants; give one each, or none")
     return len(seeds)
-
-
-def _literal(text: str) -> str:
-    """A text as a template without columns."""
-    return text.replace("{", "{{").replace("}", "}}")
 
 
 def _check_columns(recipe: Recipe, asked: Asked) -> None:

@@ -60,6 +60,11 @@ def prompts(recipe: Recipe, templates: Sequence[Sequence[Template]], columns: Ma
     return words
 
 
+def literal(text: str) -> str:
+    """A text as a template without columns: its braces mean nothing."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
 def _named(step: StepSettings) -> list[tuple[str, str]]:
     return [
         ("prompts.find", step.find_template()),

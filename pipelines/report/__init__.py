@@ -18,36 +18,36 @@ NOTICE_BYTES = 1_000
 def write_report(
     published: Published, html_path: Path, seed: int = 0, max_items: int = 300, max_bytes: int = 24_000_000
 ) -> Path:
-    """Write the page of a published run, of at most `max_bytes` whatever the run's size, and answer where it is.
+    """Write the page of a published run and return its path.
 
-    Counts are over every row. Shown are at most `max_items` items: some of every reason, the lowest and the highest
-    scores, and others drawn by `seed`; where their words alone would fill the page, fewer. Pictures are fetched while
-    there are bytes; one that cannot be fetched leaves a labelled gap.
+    The counts are over every row. At most `max_items` items are shown: some of every reason, those with the lowest and
+    the highest scores, and others drawn by `seed`; fewer if their text alone would take a third of the page. Pictures
+    are fetched until the page has `max_bytes`; one that cannot be fetched leaves a labelled gap.
 
     Raises:
-        InfrastructureError: the manifest itself cannot be read, or is not what `run.json` says.
+        InfrastructureError: the manifest cannot be read, or is not what `run.json` says.
     """
     counts, choice = Counts(), Choice(seed, max_items)
     for table in manifest.read(published, "items", COLUMNS):
         counts.add(table)
         choice.add(table)
-    told, sections = counts.summary(published), choice.sections()
+    run, sections = counts.summary(published), choice.sections()
     rows = read_rows(published, [number for section in sections for number in section.numbers])
     items = {number: describe(row, published.facts["recipe"]) for number, row in rows.items()}
 
     no_pictures = {number: gaps(row) for number, row in rows.items()}
-    words_bytes = len(render(told, sections, items, no_pictures).encode())
-    if words_bytes > max_bytes / 3 and max_items > 1:
+    text_bytes = len(render(run, sections, items, no_pictures).encode())
+    if text_bytes > max_bytes / 3 and max_items > 1:
         return write_report(published, html_path, seed, max_items // 2, max_bytes)
-    pictures = draw_all(rows, max_bytes - words_bytes - NOTICE_BYTES)
+    pictures = draw_all(rows, max_bytes - text_bytes - NOTICE_BYTES)
     html_path.parent.mkdir(parents=True, exist_ok=True)
     without = len(rows) - len(pictures)
-    html_path.write_text(render(told, sections, items, no_pictures | pictures, without), encoding="utf-8")
+    html_path.write_text(render(run, sections, items, no_pictures | pictures, without), encoding="utf-8")
     return html_path
 
 
 def summary(published: Published) -> dict[str, Any]:
-    """The report's counts, over every row, as plain data for JSON."""
+    """The counts of the page, over every row, as plain data for JSON."""
     counts = Counts()
     for table in manifest.read(published, "items", COLUMNS):
         counts.add(table)

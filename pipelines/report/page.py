@@ -1,4 +1,4 @@
-"""The page itself: items in words, and the template filled in; whatever comes from a catalogue is escaped."""
+"""The page itself: items described in words, and the HTML template filled in, all text of a catalogue escaped."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STATUS_WORDS = {OK: "delivered", REJECTED: "rejected", FAILED: "failed", PENDING
 
 @dataclass(frozen=True)
 class Variant:
-    """A variant as the page tells it; `scores` are pairs of a name and a figure."""
+    """A variant in words; `scores` are pairs of a label and a value."""
 
     kept: bool
     sentence: str
@@ -35,7 +35,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Item:
-    """An item as the page tells it, beside its row."""
+    """An item in words, and its row."""
 
     row: Row
     sentence: str
@@ -47,7 +47,7 @@ class Item:
 
 
 def describe(row: Row, recipe: Mapping[str, Any]) -> Item:
-    """An item in words."""
+    """Describe an item; `recipe` is the run's recipe as plain data."""
     pending, stopped = row["status"] == PENDING, row["status"] in (REJECTED, FAILED)
     kept = row["variant_kept"] or []
     if pending:
@@ -71,7 +71,7 @@ def describe(row: Row, recipe: Mapping[str, Any]) -> Item:
 
 def _variant(row: Row, number: int, recipe: Mapping[str, Any]) -> Variant:
     def fact(column: str) -> Any:
-        """What the row says of this variant; None where its list ends before, or was never made."""
+        """The variant's value in a list column; None if the list is shorter, or null."""
         return dict(enumerate(row[column] or [])).get(number)
 
     scores = fact("variant_scores") or {}
@@ -104,7 +104,15 @@ def render(
     pictures: Mapping[int, Pictures],
     without: int = 0,
 ) -> str:
-    """The page as HTML: a run's summary, and its shown items by row number, `without` of them without pictures."""
+    """Fill in the template.
+
+    Args:
+        run: the summary of a run.
+        sections: the parts of the page, with the row numbers of their items.
+        items: the shown items by row number.
+        pictures: their pictures, or labelled gaps, by row number.
+        without: how many of them have gaps because the page is full.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -132,5 +140,5 @@ def render(
 
 
 def _code(text: str) -> Markup:
-    """Text with what stands in backticks as code, all of it escaped first."""
+    """The text, escaped, with what is in backticks as code."""
     return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(text))))

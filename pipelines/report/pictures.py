@@ -1,4 +1,4 @@
-"""The page's pictures: fetched, drawn on, made small, and written into the page, as long as there are bytes."""
+"""The page's pictures: fetched, drawn on, made small, and encoded into the page until it is full."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from pipelines.report.counts import reason_words
 from pipelines.rows import FAILED, Row
 
 Rgb = NDArray[np.uint8]
-Look = Callable[[str | None, str | None], Rgb | str]
-"""From a URI and a version to the picture, or to a sentence that says why it is not there."""
+Fetch = Callable[[str | None, str | None], Rgb | str]
+"""From a URI and a version to the picture, or to the sentence that says why there is none."""
 
 MASK_RGB, BOX_RGB = (214, 0, 110), (255, 176, 0)
 JPEG_QUALITY = 75
@@ -39,7 +39,7 @@ REFUSALS = 5
 
 @dataclass(frozen=True)
 class Picture:
-    """A small picture as a data URI, or why there is none."""
+    """A small picture as a data URI, or the sentence that says why there is none."""
 
     label: str
     uri: str = ""
@@ -58,19 +58,19 @@ class Pictures:
 
     @property
     def nbytes(self) -> int:
-        """What they weigh in the page, at most; an escaped character takes up to six bytes."""
+        """Their size in the page, at most; an escaped character takes up to six bytes."""
         every = [self.source, *self.delivered, *self.references, *self.before, *chain(*self.crops)]
         return sum(len(picture.uri) + 6 * len(picture.why_not) + TAG_BYTES for picture in every)
 
 
 def draw_all(rows: Mapping[int, Row], bytes_left: int) -> dict[int, Pictures]:
-    """The pictures of the items, as large as there are bytes for; an item for which none are left is not in it."""
+    """Draw the pictures of the items, as large as `bytes_left` allows; items that no longer fit are left out."""
     units = sum(8 + len(row["crop_uris"] or ()) for row in rows.values())  # source and delivered count four each
     side_px = int(np.clip((max(0, bytes_left) / (BYTES_A_PIXEL * max(1, units))) ** 0.5, SMALLEST_PX, LARGEST_PX))
-    look = Reader()
+    fetch = Reader()
     drawn: dict[int, Pictures] = {}
     with ThreadPoolExecutor(THREADS) as pool:
-        for number, pictures in zip(rows, pool.map(lambda row: _draw(row, side_px, look), rows.values()), strict=True):
+        for number, pictures in zip(rows, pool.map(lambda row: _draw(row, side_px, fetch), rows.values()), strict=True):
             if pictures.nbytes <= bytes_left:
                 drawn[number] = pictures
                 bytes_left -= pictures.nbytes
@@ -78,18 +78,18 @@ def draw_all(rows: Mapping[int, Row], bytes_left: int) -> dict[int, Pictures]:
 
 
 def gaps(row: Row) -> Pictures:
-    """Labelled gaps in the place of all pictures of an item; nothing is fetched."""
+    """Labelled gaps in place of all pictures of an item; nothing is fetched."""
     return _draw(row, SMALLEST_PX, lambda uri, version: "The page is full.")
 
 
 class Reader:
-    """Reads pictures; after a few refusals of one bucket or disk it is not asked again, since each may take minutes."""
+    """Reads pictures; a bucket or disk that refused a few times is not asked again, since each try may take minutes."""
 
     def __init__(self) -> None:
         self.refusals: Counter[str] = Counter()
 
     def __call__(self, uri: str | None, version: str | None = None) -> Rgb | str:
-        """The picture, or why it is not there."""
+        """The picture, or the sentence that says why there is none."""
         if not uri:
             return "The row names no picture."
         place = "/".join(uri.split("/")[:3]) if "://" in uri else "the disk"
@@ -104,9 +104,9 @@ class Reader:
             return str(error)[:200]
 
 
-def _draw(row: Row, side_px: int, look: Look) -> Pictures:
-    """Source and delivered picture are twice as large as crops."""
-    source = look(row["source_uri"], row["source_version"])
+def _draw(row: Row, side_px: int, fetch: Fetch) -> Pictures:
+    """Draw an item's pictures; source and delivered picture are twice as large as crops."""
+    source = fetch(row["source_uri"], row["source_version"])
     if isinstance(source, str) and row["status"] == FAILED and row["detail"]:
         source = "The detail above says why."
     regions = (row["regions_xyxy"] or [])[:MAX_REGIONS]
@@ -115,11 +115,11 @@ def _draw(row: Row, side_px: int, look: Look) -> Pictures:
         source=_picture(
             "Source", source if isinstance(source, str) else _marked(source, row, 2 * side_px), 2 * side_px
         ),
-        delivered=[_picture(f"Delivered variant {delivered[0]}", look(delivered[1], None), 2 * side_px)]
+        delivered=[_picture(f"Delivered variant {delivered[0]}", fetch(delivered[1], None), 2 * side_px)]
         if delivered
         else [],
         references=[
-            _picture("Reference", look(uri, None), SMALLEST_PX)
+            _picture("Reference", fetch(uri, None), SMALLEST_PX)
             for uri in (row["reference_uris"] or [])[:MAX_REFERENCES]
         ],
         before=[
@@ -127,7 +127,7 @@ def _draw(row: Row, side_px: int, look: Look) -> Pictures:
             for region in (regions if row["on_source"] else [])
         ],
         crops=[
-            [_picture(f"Variant {variant}", look(uri, None), side_px) for uri in _crop_uris(row, variant)]
+            [_picture(f"Variant {variant}", fetch(uri, None), side_px) for uri in _crop_uris(row, variant)]
             for variant in range(len(row["variant_seeds"] or []))
         ],
     )
@@ -141,7 +141,7 @@ def _crop_uris(row: Row, variant: int) -> list[str | None]:
 
 
 def _marked(rgb: Rgb, row: Row, side_px: int) -> Rgb:
-    """The source, small, with the mask as a tint with an outline, and the boxes as frames."""
+    """The source, small, with the mask as an outlined tint, and the boxes as frames."""
     small = np.array(thumbnail(rgb, side_px))
     height, width = small.shape[:2]
     if row["allow_mask_rle"] and row["on_source"]:
