@@ -1,4 +1,4 @@
-"""What every command shares: how it prints, and what it says of an error."""
+"""What every command shares: where it prints, and how an error becomes a message and an exit code."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object in p
 
 
 def plainly(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn our own errors, and those of what we stand on, into a plain message and an exit code.
+    """Let a command end with a plain message and an exit code on errors of Packshot, its libraries and the machine.
 
-    Any other is a bug, keeps its traceback and leaves with Python's own 1: a person is needed.
+    Any other error is a bug: it keeps its traceback and Python's own exit code, 1.
     """
 
     @wraps(command)
@@ -36,11 +36,11 @@ def plainly(command: Callable[..., None]) -> Callable[..., None]:
             err.print(f"error: {error}", markup=False, highlight=False)
             raise typer.Exit(2) from None
         except Exception as error:
-            told = outside.sentence(error)
-            if told is None:
+            sentence = outside.sentence(error)
+            if sentence is None:
                 raise
             where = outside.keep_traceback(error)
-            err.print(f"error: {told}\n{where}", markup=False, highlight=False, soft_wrap=True)
+            err.print(f"error: {sentence}\n{where}", markup=False, highlight=False, soft_wrap=True)
             raise typer.Exit(2) from None
 
     return run

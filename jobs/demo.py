@@ -35,11 +35,11 @@ START_S = 60.0
 
 
 def run_demo(folder: Path, items: int = ITEMS) -> int:
-    """Render the sample catalogue; answers the render's exit code.
+    """Render the sample catalogue; returns the render's exit code.
 
     Args:
-        folder: sample, S3 data, logs and `report.html` go here; a second demo on it finds what the first one made.
-        items: good pictures in the sample; two bad rows come on top.
+        folder: sample, S3 data, logs and `report.html` go here; a second demo finds the results of the first.
+        items: good pictures in the sample; two bad rows are added.
     """
     folder.mkdir(parents=True, exist_ok=True)
     table = write_sample_catalogue(folder / "sample", items)
@@ -61,7 +61,7 @@ def run_demo(folder: Path, items: int = ITEMS) -> int:
 
 @contextmanager
 def _storage(folder: Path) -> Iterator[tuple[str, str]]:
-    """The catalogue's and the output's URIs, on an S3 server where there is one for this platform, else in folders."""
+    """Yield the catalogue's and the output's URIs: on an S3 server, or in folders where the platform has no server."""
     from jobs import local_s3
 
     if not local_s3.is_available():
@@ -82,7 +82,7 @@ def _storage(folder: Path) -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def _ray_head(log: Path) -> Iterator[dict[str, str]]:
-    """A local Ray head with token authentication; ended by its process id. Yields the environment of its clients."""
+    """Start a Ray head with token authentication, yield its clients' environment, and end it by its process id."""
     port, dashboard_port, agent_port = _free_ports(3)
     address = f"http://127.0.0.1:{dashboard_port}"
     environment = {

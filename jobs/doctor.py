@@ -19,7 +19,7 @@ from pipelines.strict import Checkpoint
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: whether it is as it should be, what was found, what to do if not, or to make it better."""
+    """One check: its name, whether all is well, what was found, and what to do if not, or to make it better."""
 
     check: str
     ok: bool
@@ -30,7 +30,7 @@ class Finding:
 def examine(
     recipe: Recipe, placement: str, catalogue_uri: str | None, output_uri: str | None, limit: int | None
 ) -> list[Finding]:
-    """Look at libraries, weights, devices and, where given, catalogue and output; leaves nothing behind."""
+    """Check libraries, weights, devices and, where given, catalogue and output; leaves nothing behind."""
     return [
         *(_look(f"library {name}", partial(version, name)) for name in ("ray", "torch", "diffusers", "transformers")),
         *_weights(recipe),
@@ -41,9 +41,9 @@ def examine(
 
 
 def unusable(recipe: Recipe) -> list[Finding]:
-    """Of a recipe's own weights those that cannot be loaded; none is read, and no hash computed.
+    """The findings on a recipe's own weights that cannot be loaded; no weights are read, and no hash is computed.
 
-    Those that ship with the package are left to `examine`: they would cost ten seconds of imports.
+    Weights that ship with the package are left to `examine`, since they would cost ten seconds of imports.
     """
     own = [load for load in recipe.loads() if not load[2].is_embedded]
     found = [_look(f"weights of {node}", partial(_inspected, role, one)) for node, role, one in own]
@@ -51,7 +51,7 @@ def unusable(recipe: Recipe) -> list[Finding]:
 
 
 def as_text(findings: Iterable[Finding]) -> str:
-    """A line a finding, and one for what to do; nothing is cut, so that hashes and commands can be copied."""
+    """A line a finding, and one for what to do; lines are not cut, so that hashes and commands can be copied."""
     return "\n".join(line for finding in findings for line in _lines(finding))
 
 

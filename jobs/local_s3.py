@@ -48,10 +48,10 @@ class LocalS3:
     """A running server; leaving the `with` block, or the program, stops it.
 
     Attributes:
-        environment: what boto3 and `pipelines.storage` need, with every right. AWS_ENDPOINT_URL has the same port at
-            every start on a folder, if that is free.
+        environment: the variables that boto3 and `pipelines.storage` need, with every right. AWS_ENDPOINT_URL has the
+            same port at every start on a folder, if the port is free.
         viewer_environment: the same for an identity that may list and read, not write.
-        log: the server's own words.
+        log: what the server writes.
         process: ends with `stop`.
     """
 

@@ -1,6 +1,6 @@
-"""Errors of what we stand on: Ray, Arrow, the store, the machine. They are told in a sentence, and a retry may help.
+"""Errors of Ray, Arrow, the store and the machine: each in one sentence, since a retry may help; not bugs of ours.
 
-Whether an error is one of theirs is asked only of libraries that are loaded already: nothing else can have raised it.
+Only libraries that are loaded already are looked at: no other can have raised an error.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ LIBRARIES = (
 
 
 def sentence(error: Exception) -> str | None:
-    """What failed, and what to do; None where it is neither a library's failure nor the machine's: that is a bug.
+    """Say what failed and what to do; None if the error is neither a library's nor the machine's, so it is a bug.
 
-    An error that our own code raised in a worker comes wrapped into errors of Ray's; it is judged by what it is.
+    Ray wraps an error that our own code raised in a worker; the inner error counts.
     """
     inner = _unwrapped(error)
-    if inner is None or isinstance(inner, BrokenPipeError):  # who reads our output has gone: typer knows what to do
+    if inner is None or isinstance(inner, BrokenPipeError):  # nobody reads our output any more; typer handles it
         return None
-    for module, name, said in LIBRARIES:
+    for module, name, failure in LIBRARIES:
         if module in sys.modules and isinstance(inner, getattr(sys.modules[module], name)):
-            return _told(said, inner)
+            return _sentence(failure, inner)
     if isinstance(inner, MemoryError):
-        return _told("the machine's memory is full", inner)
-    return _told("the system refused", inner) if isinstance(inner, OSError) else None
+        return _sentence("the machine's memory is full", inner)
+    return _sentence("the system refused", inner) if isinstance(inner, OSError) else None
 
 
 def keep_traceback(error: Exception) -> str:
-    """Write the traceback into a file of `pipelines.executors.logs`, and say where.
+    """Write the traceback into a file of `pipelines.executors.logs` and return the sentence that says where.
 
-    Where no file can be written, as on a full disk, the traceback itself is the answer.
+    If no file can be written, as on a full disk, return the traceback itself.
     """
     lines = "".join(traceback.format_exception(error))
     try:
@@ -49,7 +49,7 @@ def keep_traceback(error: Exception) -> str:
 
 
 def _unwrapped(error: BaseException) -> BaseException | None:
-    """The error without what Ray puts round those of a worker's code; None where Ray kept only their words."""
+    """The error of a worker's code without Ray's wrappers; None if Ray kept only its text."""
     rays = sys.modules.get("ray.exceptions")
     while rays and isinstance(error, rays.RayTaskError | rays.UserCodeException):
         inner = getattr(error, "cause", None) or error.__cause__
@@ -59,7 +59,7 @@ def _unwrapped(error: BaseException) -> BaseException | None:
     return None if rays and isinstance(error, rays.RayActorError) and error.actor_init_failed else error
 
 
-def _told(said: str, error: BaseException) -> str:
+def _sentence(failure: str, error: BaseException) -> str:
     first = next(iter(str(error).strip().splitlines()), "")
-    words = f"{said} ({type(error).__name__})" + (f": {first}" if first else "")
+    words = f"{failure} ({type(error).__name__})" + (f": {first}" if first else "")
     return f"{words}; run the same command again, and if it stays so, mend what it names"
