@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from pipelines import catalogue
 from pipelines import recipe as recipes
-from pipelines.catalogue.templates import literal
 from pipelines.errors import ConfigError
 from pipelines.executors import inline
 from pipelines.graph import Graph, build
@@ -24,6 +23,7 @@ from pipelines.pixels.images import decode, encode, thumbnail
 from pipelines.pixels.masks import from_rle
 from pipelines.recipe import Recipe
 from pipelines.recipe.filling import MODEL_SETS
+from pipelines.recipe.templates import literal
 from pipelines.rows import BOXES, FAILED, REASONS, REJECTED, ItemError, Row
 from pipelines.scores import rank
 from pipelines.stages.compositing import finished_picture

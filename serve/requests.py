@@ -13,10 +13,9 @@ import pyarrow as pa
 import yaml
 
 from pipelines import catalogue
-from pipelines.catalogue.templates import literal
 from pipelines.errors import ConfigError
 from pipelines.recipe import Recipe, parse, plain_settings
-from pipelines.recipe.templates import template_columns
+from pipelines.recipe.templates import literal, template_columns
 from pipelines.rows import Row
 from pipelines.tasks import TASKS
 from serve.errors import Refused

@@ -11,8 +11,8 @@ import pyarrow as pa
 from pipelines import storage
 from pipelines.catalogue import cells
 from pipelines.catalogue.cells import BESIDE, GIVEN_BYTES, GIVEN_PLACES
+from pipelines.catalogue.prompts import Template, prompts, templates_of
 from pipelines.catalogue.tables import need_column, values_of
-from pipelines.catalogue.templates import Template, prompts, templates_of
 from pipelines.errors import ConfigError
 from pipelines.recipe import Recipe
 from pipelines.recipe.settings import CatalogueSettings

@@ -28,3 +28,8 @@ def template_columns(template: str) -> list[str]:
                 f"the template {template!r} has `{{{name}}}`; expected the bare name of a column in braces"
             )
     return [name for name, _, _ in fields]
+
+
+def literal(text: str) -> str:
+    """A text as a template without columns: its braces mean nothing."""
+    return text.replace("{", "{{").replace("}", "}}")

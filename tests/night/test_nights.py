@@ -13,7 +13,6 @@ from pipelines import recipe, storage
 from pipelines.errors import ConfigError, InfrastructureError, TooManyUnexpected, TooManyVanished
 from pipelines.night import lease, manifest, run
 from pipelines.night.compare import KEEP
-from pipelines.night.publish import publish
 from pipelines.rows import REASONS
 from tests.fakes import a_recipe
 from tests.shop import Shop, execute, starts
@@ -204,16 +203,6 @@ def test_rival_with_the_same_work_waits_for_the_first_and_finds_nothing_left_to_
     second = shop.night_over()
 
     assert (first.run_id, second.run_id, second.exit_code) == (1, None, 0)
-
-
-def test_published_run_is_never_written_again(shop):
-    late = shop.plan()
-    shop.render()
-    before = {file.uri: storage.read(file.uri) for file in storage.list_files(manifest.run_uri(shop.out, 1))}
-    with lease.held(f"{shop.folder}/another") as held, pytest.raises(InfrastructureError, match="published already"):
-        publish(shop.night(), late, {}, held)
-
-    assert before == {file.uri: storage.read(file.uri) for file in storage.list_files(manifest.run_uri(shop.out, 1))}
 
 
 def test_lease_that_lapses_while_rows_are_painted_publishes_nothing(shop):

@@ -1,4 +1,4 @@
-"""Prompt templates: taken apart once for a table, filled in for every row."""
+"""Prompts: their templates taken apart once for a table, and filled in for every row."""
 
 from __future__ import annotations
 
@@ -58,11 +58,6 @@ def prompts(recipe: Recipe, templates: Sequence[Sequence[Template]], columns: Ma
         filled = (find, None if None in paint else in_turn, negative, colour)
         words |= {in_step(name, number): value for name, value in zip(STEP_WORDS, filled, strict=True)}
     return words
-
-
-def literal(text: str) -> str:
-    """A text as a template without columns: its braces mean nothing."""
-    return text.replace("{", "{{").replace("}", "}}")
 
 
 def _named(step: StepSettings) -> list[tuple[str, str]]:
