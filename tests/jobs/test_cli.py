@@ -199,7 +199,7 @@ def test_report_without_a_run_says_so(folder):
     assert "there is no published run" in refused("report", folder / "out")
 
 
-@pytest.mark.parametrize("command", ["plan", "render", "report", "try", "doctor", "serve", "demo"])
+@pytest.mark.parametrize("command", ["plan", "render", "report", "diff", "try", "doctor", "serve", "demo"])
 def test_every_command_explains_itself(command):
     code, out, _ = packshot(command, "--help")
 
