@@ -225,7 +225,8 @@ def try_one(
 ) -> None:
     """Render one picture here and now: no Ray, no S3, no YAML."""
     os.environ.setdefault("TQDM_DISABLE", "1")  # libraries draw a bar a file of weights
-    from jobs.try_one import EMBEDDED, recipe_of, try_picture, uses_embedded, where_of
+    from jobs.try_one import try_picture
+    from jobs.try_one.options import EMBEDDED, recipe_of, uses_embedded, where_of
     from pipelines.recipe import DEFAULT_RECIPE
 
     where = where_of(mask, box)

@@ -1,6 +1,6 @@
 import yaml
 
-from jobs.try_one import recipe_of
+from jobs.try_one.options import recipe_of
 
 GIVEN = {"name": "own", "models": "embedded", "prompts": {"find": "mug", "paint": "a red mug"}}
 
