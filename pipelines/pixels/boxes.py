@@ -32,18 +32,18 @@ def area_fraction(boxes_xyxy: Boxes, size_wh: tuple[int, int]) -> NDArray[np.flo
     return np.asarray(_areas(clip(boxes_xyxy, size_wh)) / np.float32(width * height), np.float32)
 
 
-def with_room(box_xyxy: Boxes, room: float, size_wh: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The square round a box (4,) with room on each side, shifted inside the picture and cut off where it has no place.
+def with_room(box_xyxy: Boxes, margin: float, size_wh: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The square round a box (4,) with a margin on each side, shifted inside the picture and cut off at its borders.
 
     Args:
-        box_xyxy: it may lie on the border or be empty, not beyond the picture.
-        room: a share of the box's longer side, 0 or more.
+        box_xyxy: within the picture; it may lie on the border, and may be empty.
+        margin: a share of the box's longer side, 0 or more.
         size_wh: of the picture, pixels.
 
     Returns:
         Left, top, right, bottom, pixels, whole ones; at least 1 x 1.
     """
-    side = max(1, math.ceil(float(max(box_xyxy[2:] - box_xyxy[:2])) * (1 + 2 * room)))
+    side = max(1, math.ceil(float(max(box_xyxy[2:] - box_xyxy[:2])) * (1 + 2 * margin)))
     starts = [
         max(0, min(round(float(low + high) / 2 - side / 2), length - side))
         for low, high, length in zip(box_xyxy[:2], box_xyxy[2:], size_wh, strict=True)

@@ -11,9 +11,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.pixels.images import Rgb
 from pipelines.pixels.masks import grow
 
-Rgb = NDArray[np.uint8]
 MIN_RING_PIXELS: Final = 16  # with fewer a slope is chance
 MIN_SPREAD: Final = 2.0  # standard deviation, levels: below it a slope is the noise's
 MIN_CORRELATION: Final = 0.5  # between the rings: below it a slope would only wash the product out

@@ -12,10 +12,8 @@ from PIL import Image
 from scipy import ndimage
 
 from pipelines.pixels.crops import Region
-from pipelines.pixels.masks import padded_window
-
-Rgb = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
+from pipelines.pixels.images import Rgb
+from pipelines.pixels.masks import Mask, padded_window
 
 
 def inward_alpha(allow: Mask, feather_px: float) -> NDArray[np.float32]:

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipelines.pixels.masks import bounding_box
+
 Region = tuple[int, int, int, int]
 GREY: Final = 128
 REGION_MULTIPLE_PX: Final = 8
@@ -59,7 +61,7 @@ def context_region(mask: NDArray[np.bool_], min_side_px: int) -> Region:
     Source: the numbers of Krita AI Diffusion, which also shifts before it pads.
     """
     height, width = mask.shape
-    left, top, right, bottom = _bounds(mask)
+    left, top, right, bottom = bounding_box(mask)
     padding_px = max(max(height, width) / 16, (right - left + bottom - top) / 4)
     wanted_px = max(right - left, bottom - top) + 2 * padding_px
     side = _round_up(max(min_side_px, min(wanted_px, max(height, width))))
@@ -112,7 +114,7 @@ def neutral_crop(rgb: NDArray[np.uint8], mask: NDArray[np.bool_], side_px: int) 
     Raises:
         ValueError: no pixel of the mask is True.
     """
-    left, top, right, bottom = _bounds(mask)
+    left, top, right, bottom = bounding_box(mask)
     alone = np.where(mask[top:bottom, left:right, None], rgb[top:bottom, left:right], np.uint8(GREY))
     longest = max(right - left, bottom - top)
     side = longest + 2 * max(1, round(longest * NEUTRAL_MARGIN))
@@ -126,13 +128,6 @@ def from_raw(raw: bytes) -> NDArray[np.uint8]:
     """A square crop that travelled as raw bytes, as (side, side, 3), read-only."""
     side = round((len(raw) / 3) ** 0.5)
     return np.frombuffer(raw, np.uint8).reshape(side, side, 3)
-
-
-def _bounds(mask: NDArray[np.bool_]) -> Region:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not rows.size:
-        raise ValueError("the mask is empty, so there is nothing to cut round; expected at least one True pixel")
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def _round_up(length_px: float) -> int:

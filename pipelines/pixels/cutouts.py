@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipelines.pixels.images import decode, encode
+from pipelines.pixels.images import Rgb, decode, encode
 from pipelines.pixels.masks import Mask, padded_window
 
-Rgb = NDArray[np.uint8]
 SURE_INSIDE = 255
 SURE_OUTSIDE = 0
 UNKNOWN = 128

@@ -6,14 +6,13 @@ from typing import Final, Literal, get_args
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipelines.pixels.composite import paste
 from pipelines.pixels.crops import GREY
+from pipelines.pixels.images import Rgb
 from pipelines.pixels.masks import Mask, padded_window
 
-Rgb = NDArray[np.uint8]
 Content = Literal["original", "blur", "neutral", "edge", "telea", "navier_stokes", "border"]
 
 BLUR_PX: Final = 65

@@ -31,9 +31,8 @@ from PIL import Image
 from scipy import ndimage
 
 from pipelines.pixels.headers import UPRIGHT, header, orientation
-
-Rgb = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
+from pipelines.pixels.images import Rgb
+from pipelines.pixels.masks import Mask
 
 LIBJPEG: Final = "turbo210"  # of Pillow's own family, so that what decodes there is read here
 MOST_SEGMENTS: Final = 40  # jpeglib's C tables hold 50, and it does not look

@@ -14,6 +14,7 @@ from scipy import ndimage
 from pipelines.pixels.images import Picture
 
 Mask = NDArray[np.bool_]
+Window = tuple[slice, slice]
 GREY_IS_WHITE = 128
 EIGHT_NEIGHBOURS = np.ones((3, 3), np.bool_)
 
@@ -206,7 +207,7 @@ def largest_parts(mask: Mask, count: int) -> Mask:
 
 
 def with_shadow_margin(mask: Mask, margin_share: float) -> Mask:
-    """A product's mask and the room for the shadow that it casts, which lies below and beside its foot.
+    """A product's mask and the area of the shadow that it casts, which lies below and beside its foot.
 
     The lower half of the product (of its bounding box) is grown by a disc; beside and above the upper half nothing is
     added. Several products need a call each, since each has a foot of its own.

@@ -18,10 +18,9 @@ from PIL import Image, ImageFilter, ImageOps
 from scipy.ndimage import distance_transform_edt, gaussian_filter, grey_dilation
 
 from pipelines.pixels.composite import paste
-from pipelines.pixels.images import decode, encode
+from pipelines.pixels.images import Rgb, decode, encode
+from pipelines.pixels.masks import Mask
 
-Rgb = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 Example = tuple[Rgb, Rgb, Mask]
 """A source, the whole picture as a painter made it, and the mask."""
 FEATHER_PX: Final = 4.0  # of our own paste

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-Rgb = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
+from pipelines.pixels.images import Rgb
+from pipelines.pixels.masks import Mask
 
 BAND_PIXELS: Final = 1 << 19  # compared at a time, in bands of rows, so that memory does not grow with the picture
 

@@ -14,10 +14,9 @@ from PIL import Image
 from pycocotools import mask as coco
 
 from pipelines.pixels.crops import neutral_crop
-from pipelines.pixels.masks import Mask, padded_window, rle_area
+from pipelines.pixels.masks import Mask, Window, padded_window, rle_area
 
 Rle = Mapping[str, Any]
-Window = tuple[slice, slice]
 
 
 def within_shares(masks_rle: Sequence[Rle], min_share: float, max_share: float) -> NDArray[np.int64]:

@@ -24,9 +24,9 @@ from skimage.color import lab2rgb, rgb2lab
 from skimage.filters import threshold_otsu
 
 from pipelines.errors import ConfigError
+from pipelines.pixels.images import Rgb
 from pipelines.pixels.masks import Mask
 
-Rgb = NDArray[np.uint8]
 Lab = NDArray[np.float32]
 Numbers = NDArray[np.float32]
 Colour = tuple[int, int, int]
@@ -65,7 +65,7 @@ MOST_SPREAD: Final = 0.4  # of the distance to the print: less than half, so tha
 # What must still be seen afterwards.
 MIN_CONTRAST: Final = 25.0  # CIELAB distance between print and target; below it the pattern would vanish
 WHITE_LIGHTNESS: Final = 115.0  # of L + 16; just below white at 116, which clips
-MOST_DARKENED: Final = 0.96  # of the target: a bright one is darkened to leave room for the material's lighter parts
+MOST_DARKENED: Final = 0.96  # of the target: a bright one is darkened so that lighter parts stay below white
 LIGHTEST_PERCENTILE: Final = 99.0  # what counts as the lightest part; the maximum would be an outlier's
 
 SAMPLED_PIXELS: Final = 50_000  # enough for medians and percentiles, whatever the picture's size
@@ -110,7 +110,7 @@ def recoloured(rgb: Rgb, product: Mask, colour: Colour) -> Rgb:
         product: (H, W), True on the product; an empty one gives a copy. Skin and background within it would be taken
             for the material; outside it they stay bit for bit.
         colour: red, green and blue, 0..255: what the base material's median becomes, as a rule; a bright one may come
-            out up to 4 % darker, to leave room for the material's lighter parts.
+            out up to 4 % darker, so that the material's lighter parts stay below white.
 
     Raises:
         ValueError: shapes differ.

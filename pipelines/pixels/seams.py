@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.pixels.images import Rgb
 from pipelines.pixels.masks import Mask, grow, padded_window, shrink
 
-Rgb = NDArray[np.uint8]
 CALM: Final = 0.5  # levels a pixel, which no eye sees
 
 

@@ -1,1 +1,1 @@
-"""A world of drawn catalogue pictures in which every box, mask and caption is known exactly."""
+"""Draws catalogue pictures in which every box, mask, caption and cut-out is known exactly."""

@@ -1,1 +1,1 @@
-"""How anything is measured; one file a model or table."""
+"""Measures the embedded models and the ready recipes on drawn scenes that no training has seen; one file a figure."""

@@ -1,12 +1,13 @@
 """A measured figure with its number of cases and its 95 % interval."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, bootstrap, rankdata
+from scipy.stats import DegenerateDataWarning, binomtest, bootstrap, rankdata
 
 RESAMPLES: Final = 2000
 SEED: Final = 0
@@ -79,13 +80,15 @@ def ratio(numerators: Numbers, denominators: Numbers) -> float:
 
 def _resampled(of: Callable[..., Any], samples: tuple[Numbers, ...]) -> Numbers:
     """The figure of each resample (RESAMPLES,)."""
-    done = bootstrap(
-        samples,
-        of,
-        paired=True,
-        vectorized=False,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(SEED),
-    )
+    with warnings.catch_warnings():  # SciPy warns where a figure is not finite; those resamples are left out
+        warnings.simplefilter("ignore", DegenerateDataWarning)
+        done = bootstrap(
+            samples,
+            of,
+            paired=True,
+            vectorized=False,
+            n_resamples=RESAMPLES,
+            method="percentile",
+            rng=np.random.default_rng(SEED),
+        )
     return np.asarray(done.bootstrap_distribution)

@@ -10,8 +10,8 @@ from hashlib import sha256
 from multiprocessing import get_context
 from typing import Final
 
-from pipelines.models import RGB, Proposals, Proposer
-from pipelines.pixels.images import encode
+from pipelines.models import Proposals, Proposer
+from pipelines.pixels.images import Rgb, encode
 from pipelines.pixels.masks import from_rle
 from pipelines.pixels.overlap import mask_iou
 from pipelines.recipe.settings import FindSettings
@@ -145,7 +145,7 @@ class _Remembering:
         self.proposer = proposer
         self.last: tuple[bytes, Proposals] | None = None
 
-    def __call__(self, images: Sequence[RGB]) -> Iterator[Proposals]:
+    def __call__(self, images: Sequence[Rgb]) -> Iterator[Proposals]:
         for image in images:
             key = sha256(image.tobytes()).digest()
             if self.last is None or self.last[0] != key:

@@ -20,9 +20,9 @@ from scipy.ndimage import binary_erosion
 from skimage.color import rgb2lab
 from torch import Tensor, nn
 
-from pipelines.models import RGB
 from pipelines.models.calls import device
 from pipelines.pixels.crops import GREY, letterbox, neutral_crop
+from pipelines.pixels.images import Rgb
 from pipelines.pixels.masks import bounding_box
 from sample_world.drawing.shapes import CATEGORIES
 from sample_world.drawing.textures import BACKGROUNDS, COLOURS, PATTERNS
@@ -68,7 +68,7 @@ class Judge:
     answers: Answers
 
     @torch.inference_mode()
-    def __call__(self, squares: Sequence[RGB]) -> list[dict[str, str]]:
+    def __call__(self, squares: Sequence[Rgb]) -> list[dict[str, str]]:
         """The likeliest word for each question, a picture (128, 128, 3) at a time."""
         said = []
         for first in range(0, len(squares), BATCH):
@@ -89,7 +89,7 @@ def load_judge(folder: Path, name: str) -> Judge:
     return Judge(network.eval().to(device()), answers)
 
 
-def looks_square(rgb: RGB, mask: NDArray[np.bool_]) -> RGB:
+def looks_square(rgb: Rgb, mask: NDArray[np.bool_]) -> Rgb:
     """What `looks` judges: the pixels of a mask, or of a box, alone on grey."""
     return neutral_crop(rgb, mask, JUDGE_PX)
 
@@ -102,12 +102,12 @@ def boxed(mask: NDArray[np.bool_], by_px: int = 0) -> NDArray[np.bool_]:
     return box
 
 
-def background_square(rgb: RGB, products: NDArray[np.bool_]) -> RGB:
+def background_square(rgb: Rgb, products: NDArray[np.bool_]) -> Rgb:
     """What `background` judges: the whole picture, its products painted out with grey."""
     return letterbox(np.where(products[..., None], np.uint8(GREY), rgb), JUDGE_PX)[0]
 
 
-def nearest_colour(rgb: RGB, mask: NDArray[np.bool_]) -> str:
+def nearest_colour(rgb: Rgb, mask: NDArray[np.bool_]) -> str:
     """Which of the ten colours the mask's median is nearest to in CIELAB; the rim, which is blended, is left out."""
     inner = binary_erosion(mask, iterations=RIM_PX)
     inside = rgb[inner if inner.sum() > MIN_INNER_PX else mask]

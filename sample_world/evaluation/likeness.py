@@ -9,10 +9,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.models import RGB, Encoder
+from pipelines.models import Encoder
 from pipelines.models.loading import load_encoder
 from pipelines.pixels.crops import neutral_crop
-from pipelines.pixels.images import encode
+from pipelines.pixels.images import Rgb, encode
 from pipelines.pixels.reference_foreground import reference_crop
 from pipelines.recipe import Recipe
 from sample_world.drawing.scenes import SceneObject, product_picture
@@ -22,7 +22,7 @@ from sample_world.evaluation.cases import Case, Held, another, products, shuffle
 from sample_world.evaluation.figures import Figure, auc, over_cases, share
 
 OTHER_CATEGORIES = 3
-Shown = tuple[RGB, NDArray[np.bool_]]
+Shown = tuple[Rgb, NDArray[np.bool_]]
 Pair = tuple[Shown, Shown]
 
 
@@ -37,7 +37,7 @@ def measure_likeness(recipe: Recipe, scenes: list[Held]) -> dict[str, Figure]:
         [neutral_crop(case.held.scene.rgb, case.thing.mask, encoder.side_px) for case in cases]
     )
     references = [_references(case, number) for number, case in enumerate(cases)]
-    looks: dict[str, Callable[[Shown], RGB]] = {
+    looks: dict[str, Callable[[Shown], Rgb]] = {
         "same product against look-alike, AUC": partial(_off_its_ground, side_px=encoder.side_px),
         "same product against look-alike, cut out by its true mask, AUC": partial(_cut_out, side_px=encoder.side_px),
         "same product against look-alike, whole, AUC": _whole,
@@ -75,19 +75,19 @@ def _references(case: Case, number: int) -> Pair:
     return (same.rgb, same.objects[0].mask), (other.rgb, other.objects[0].mask)
 
 
-def _off_its_ground(shown: Shown, side_px: int) -> RGB:
+def _off_its_ground(shown: Shown, side_px: int) -> Rgb:
     return reference_crop(encode(shown[0], "png"), side_px)
 
 
-def _cut_out(shown: Shown, side_px: int) -> RGB:
+def _cut_out(shown: Shown, side_px: int) -> Rgb:
     return neutral_crop(*shown, side_px)
 
 
-def _whole(shown: Shown) -> RGB:
+def _whole(shown: Shown) -> Rgb:
     return shown[0]
 
 
-def _auc(encoder: Encoder, anchors: NDArray[np.float32], pairs: list[tuple[RGB, RGB]]) -> Figure:
+def _auc(encoder: Encoder, anchors: NDArray[np.float32], pairs: list[tuple[Rgb, Rgb]]) -> Figure:
     same = encoder.embed_images([one for one, _ in pairs])
     other = encoder.embed_images([one for _, one in pairs])
     return over_cases(auc, (anchors * same).sum(1).tolist(), (anchors * other).sum(1).tolist())

@@ -6,18 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pipelines.models import RGB
 from pipelines.pixels.crops import Region, cut_mask, from_raw
-from pipelines.pixels.masks import from_rle, to_rle
+from pipelines.pixels.images import Rgb
+from pipelines.pixels.masks import Mask, from_rle, to_rle
 from pipelines.rows import Row
 from sample_world.drawing.scenes import SceneObject
 from sample_world.evaluation.cases import Held
 from sample_world.evaluation.through import Through
-
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +61,12 @@ class Painted:
         return left, top, right, bottom
 
     @cached_property
-    def source(self) -> RGB:
+    def source(self) -> Rgb:
         """The crop before."""
         return from_raw(self.row["region_rgb"][0])
 
     @cached_property
-    def finished(self) -> RGB:
+    def finished(self) -> Rgb:
         """The crop after: fitted in colour, and pasted within the allow mask."""
         return from_raw(self.row["finished_crops"][0])
 

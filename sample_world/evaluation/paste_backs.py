@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -20,14 +19,13 @@ from pipelines import recipe as recipes
 from pipelines.executors import inline
 from pipelines.graph import build
 from pipelines.pixels.crops import from_raw
-from pipelines.pixels.images import decode, encode
+from pipelines.pixels.images import Rgb, decode, encode
 from pipelines.pixels.masks import from_rle
 from pipelines.pixels.paste_backs import Example, OutsideChange, compare
 from pipelines.rows import Row
 from sample_world.drawing.scenes import scene
 from sample_world.evaluation.figures import average
 
-Rgb = NDArray[np.uint8]
 FIRST_SEED: Final = 1_700_000
 SIZES_WH: Final = ((768, 768), (1600, 2000))
 

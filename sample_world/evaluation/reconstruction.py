@@ -11,10 +11,10 @@ from scipy.ndimage import binary_erosion, gaussian_gradient_magnitude, label
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio
 
-from pipelines.models import RGB
 from pipelines.models.inpainting import load_network
 from pipelines.models.loading import resolve
 from pipelines.pixels.crops import context_region, cut
+from pipelines.pixels.images import Rgb
 from pipelines.recipe import Recipe
 from sample_world.evaluation.cases import Case
 from sample_world.evaluation.figures import Figure, average
@@ -41,7 +41,7 @@ def measure_reconstruction(recipe: Recipe, cases: list[Case]) -> dict[str, Figur
 
 
 @torch.inference_mode()
-def reconstruct(vae: Any, rgb: RGB, threads: int) -> RGB:
+def reconstruct(vae: Any, rgb: Rgb, threads: int) -> Rgb:
     """A crop (S, S, 3) through an autoencoder and back, without noise."""
     torch.set_num_threads(threads)
     pixels = as_tensor(rgb[None], mean=HALF, std=HALF).to(vae.dtype)
@@ -49,14 +49,14 @@ def reconstruct(vae: Any, rgb: RGB, threads: int) -> RGB:
     return np.asarray(np.clip(np.rint((out + 1) * 127.5), 0, 255), np.uint8)
 
 
-def psnr(first: RGB, second: RGB) -> float:
+def psnr(first: Rgb, second: Rgb) -> float:
     """Peak signal to noise ratio of two pictures, dB; at most 100, so that equal pictures have a number too."""
     with np.errstate(divide="ignore"):  # of equal pictures it is infinite
         ratio_db = peak_signal_noise_ratio(first, second)  # type: ignore[no-untyped-call]  # scikit-image has no types
     return min(MOST_DB, float(ratio_db))
 
 
-def flat_areas(rgb: RGB) -> list[NDArray[np.bool_]]:
+def flat_areas(rgb: Rgb) -> list[NDArray[np.bool_]]:
     """The areas (H, W) of a picture without edges or patterns: 400 pixels or more, 4 pixels from what has them."""
     gradient = np.max([gaussian_gradient_magnitude(rgb[..., channel].astype(float), 1) for channel in range(3)], 0)
     parts, count = label(binary_erosion(gradient < FLAT_GRADIENT, iterations=FROM_EDGE_PX, border_value=1))
@@ -64,7 +64,7 @@ def flat_areas(rgb: RGB) -> list[NDArray[np.bool_]]:
     return [parts == number for number in range(1, count + 1) if sizes[number] >= LARGE_PX]
 
 
-def flat_colour_errors(source: RGB, repeated: RGB) -> list[float]:
+def flat_colour_errors(source: Rgb, repeated: Rgb) -> list[float]:
     """Delta E 2000 of the mean colours of each flat area of the source, before and after; a list that may be empty.
 
     Source: CIEDE2000, Sharma et al. 2005, by scikit-image.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.models import RGB
 from pipelines.pixels.composite import paste_region
 from pipelines.pixels.crops import cut_mask
+from pipelines.pixels.images import Rgb
 from pipelines.pixels.proof import prove
 from pipelines.recipe import Recipe
 from sample_world.evaluation.cases import Held, products, shuffled
@@ -106,7 +106,7 @@ def empty_prompts(painted: Sequence[Painted]) -> dict[str, Figure]:
     return {"empty prompt: ring error, levels of 255": average([one for one in errors if one is not None])}
 
 
-def _delivered(recipe: Recipe, one: Painted) -> RGB:
+def _delivered(recipe: Recipe, one: Painted) -> Rgb:
     rgb = one.order.held.scene.rgb
     return paste_region(rgb, one.finished, one.region, one.allow, recipe.deliver.feather_px)
 
@@ -126,7 +126,7 @@ def _seen(looks: Judge, painted: Sequence[Painted], question: str) -> tuple[list
     return [said[question] for said in after], [said[question] for said in before]
 
 
-def _named(judge: Judge, pictures: Sequence[RGB], painted: Sequence[Painted]) -> list[str]:
+def _named(judge: Judge, pictures: Sequence[Rgb], painted: Sequence[Painted]) -> list[str]:
     squares = [background_square(rgb, ~one.allow) for rgb, one in zip(pictures, painted, strict=True)]
     return [said["background"] for said in judge(squares)]
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
 
-from pipelines.models import RGB
+from pipelines.pixels.images import Rgb
 from sample_world.evaluation.painting import Painted
 
 PAIRS: Final = 64
@@ -24,8 +24,8 @@ COLOURS_OF_SHEET: Final = 256
 class Pair:
     """A source, what was made of it (None: nothing), and the words below them."""
 
-    source: RGB
-    result: RGB | None
+    source: Rgb
+    result: Rgb | None
     words: str
 
 

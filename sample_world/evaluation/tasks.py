@@ -25,11 +25,10 @@ from pipelines import catalogue
 from pipelines import recipe as recipes
 from pipelines.executors import inline
 from pipelines.graph import build
-from pipelines.models import RGB
 from pipelines.models.loading import load_matting
 from pipelines.pixels.cutouts import Matting
 from pipelines.pixels.fills import filled
-from pipelines.pixels.images import decode, encode
+from pipelines.pixels.images import Rgb, decode, encode
 from pipelines.pixels.masks import from_rle, padded_window
 from pipelines.pixels.overlap import boundary_iou
 from pipelines.pixels.paste_backs import OutsideChange, compare
@@ -77,8 +76,8 @@ class Edited:
     case: Case
     asked_colour: str
     row: Row
-    picture: RGB | None
-    base: RGB
+    picture: Rgb | None
+    base: Rgb
     allow: NDArray[np.bool_]
 
 
@@ -187,7 +186,7 @@ def measure(name: str, edited: Sequence[Edited]) -> dict[str, Figure]:
     return figures
 
 
-def emptiness(done: Sequence[tuple[Edited, RGB]]) -> dict[str, Figure]:
+def emptiness(done: Sequence[tuple[Edited, Rgb]]) -> dict[str, Figure]:
     """How far the place of a removed product is from the scene drawn without it, and how far the fill alone is."""
     errors, of_fill = [], []
     for one, picture in done:
@@ -201,7 +200,7 @@ def emptiness(done: Sequence[tuple[Edited, RGB]]) -> dict[str, Figure]:
     }
 
 
-def unchanged(one: Edited, picture: RGB) -> float:
+def unchanged(one: Edited, picture: Rgb) -> float:
     """The share of a product's true inner pixels that are in the picture, bit for bit, wherever it lies now."""
     inner = binary_erosion(one.case.thing.mask, iterations=INSIDE_PX)
     if not inner.any():
@@ -235,7 +234,7 @@ def _suits(name: str, case: Case) -> bool:
 
 def _product(folder: Path, case: Case, colour: str) -> dict[str, Any]:
     seed, thing = case.held.seed, case.thing
-    pictures: dict[str, Callable[[], RGB]] = {
+    pictures: dict[str, Callable[[], Rgb]] = {
         "scene": lambda: scene(OTHER_SCENES + seed, SCENE_WH).rgb,
         "reference": lambda: product_picture(replace(thing, colour=colour), seed).rgb,
     }

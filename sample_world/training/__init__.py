@@ -1,1 +1,1 @@
-"""How the embedded models are made: one trainer a model, all resumable, all on the sample world."""
+"""Trains the embedded models on drawn scenes; one trainer a model, each goes on from its own checkpoint."""

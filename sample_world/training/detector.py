@@ -95,7 +95,7 @@ class DetectorLearner:
         self.models = nn.ModuleDict({"detector": self.detector}).to(device())
 
     def loss(self, rng: np.random.Generator, progress: float) -> Tensor:
-        """See `Learner.loss`."""
+        """`set_loss` over all decoder layers, and over the encoder's proposals."""
         rows = rng.integers(len(self.examples.of_scene), size=self.batch)
         pictures, prompts, targets = zip(*(self._example(row, rng) for row in rows), strict=True)
         inputs = as_tensor(np.stack(pictures) * rng.uniform(0.88, 1.08, (self.batch, 1, 1, 1)), PIXEL_MEAN, PIXEL_STD)
@@ -123,8 +123,8 @@ class DetectorLearner:
         ids, named = [DETECTOR_IDS["[CLS]"]], np.zeros((len(objects), MAX_TEXT), np.float32)
         for phrase, meant in _phrases(objects, rng):
             words = phrase.split()
-            telling = [len(ids) + at for at, word in enumerate(words) if word not in FUNCTION_WORDS]
-            named[np.ix_(meant, telling)] = 1
+            content = [len(ids) + at for at, word in enumerate(words) if word not in FUNCTION_WORDS]
+            named[np.ix_(meant, content)] = 1
             ids += [DETECTOR_IDS[word] for word in words] + [DETECTOR_IDS["."]]
         some = named.any(1)
         boxes = np.array([one.box_xyxy for one in objects], np.float32).reshape(-1, 4)

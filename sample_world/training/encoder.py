@@ -62,7 +62,7 @@ class EncoderLearner:
         self.models = nn.ModuleDict({"encoder": self.encoder}).to(device())
 
     def loss(self, rng: np.random.Generator, progress: float) -> Tensor:
-        """See `Learner.loss`."""
+        """Cross entropy of pictures against captions, both ways, and of pictures against every look."""
         objects = [self.examples.objects[number] for number in rng.choice(self.examples.with_crop, self.batch)]
         words = [_words(one, rng) for one in objects]
         captions = [str(rng.choice(TEMPLATES)).format(" ".join(said)) for said in words]

@@ -10,12 +10,12 @@ from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipelines.pixels.images import Rgb
 from pipelines.pixels.masks import grow
 from sample_world.evaluation.judge import (
     BACKGROUND,
@@ -30,7 +30,6 @@ from sample_world.tensors import as_tensor
 from sample_world.training.examples import Examples
 from sample_world.training.loop import device, load_ema
 
-Rgb = NDArray[np.uint8]
 NETWORKS: Final[dict[str, Answers]] = {"looks": LOOKS, "background": BACKGROUND}
 ALONE_SHARE, GROWN_SHARE = 0.35, 0.3  # the rest is cut by a box
 MOST_GROWN_PX: Final = 8
@@ -55,7 +54,7 @@ class JudgeLearner:
         self.models = _networks().to(device())
 
     def loss(self, rng: np.random.Generator, progress: float) -> Tensor:
-        """See `Learner.loss`."""
+        """Cross entropy of both networks' answers."""
         looks, shown = zip(*(self._product(rng) for _ in range(self.batch)), strict=True)
         behind, names = zip(*(self._background(rng) for _ in range(self.batch)), strict=True)
         return self._wrong("looks", looks, shown, rng) + self._wrong("background", behind, names, rng)

@@ -89,7 +89,7 @@ class PainterLearner:
         self.unet.set_attn_processor(AttnProcessor())
 
     def loss(self, rng: np.random.Generator, progress: float) -> Tensor:
-        """See `Learner.loss`."""
+        """The mean squared error of the predicted velocity; outside the mask it weighs less."""
         rows = self.latents.draw(rng, self.batch)
         clean, masked, mask = (
             some[rows].float().to(device()) for some in (self.latents.pictures, self.latents.masked, self.latents.masks)

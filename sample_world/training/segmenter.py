@@ -61,7 +61,7 @@ class SegmenterLearner:
         self.models = nn.ModuleDict({"segmenter": self.sam})
 
     def loss(self, rng: np.random.Generator, progress: float) -> Tensor:
-        """See `Learner.loss`."""
+        """The mean `mask_loss` of one batch of prompts."""
         sam = self.sam
         pictures, shown = zip(*(self._example(number % 2 == 0, rng) for number in range(self.batch)), strict=True)
         inputs = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().to(device())

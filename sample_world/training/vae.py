@@ -55,7 +55,7 @@ class VaeLearner:
         self.models = nn.ModuleDict({"vae": self.vae})
 
     def loss(self, rng: np.random.Generator, progress: float) -> Tensor:
-        """See `Learner.loss`."""
+        """How far pictures are from themselves after encoding and decoding, and the latents' KL divergence."""
         whole = progress > WHOLE_PICTURES_FROM
         pictures = as_input(
             _pictures(

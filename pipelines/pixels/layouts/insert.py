@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.pixels.cutouts import Cutout
+from pipelines.pixels.images import Rgb
 from pipelines.pixels.layouts.laying import lay, product_box, trimmed, warped
 from pipelines.pixels.layouts.layout import Layout
 from pipelines.pixels.masks import bounding_box
 
-Rgb = NDArray[np.uint8]
 BOX_GROWTH: Final = 1.1
 
 

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from pipelines.pixels.cutouts import Cutout
-from pipelines.pixels.masks import bounding_box
+from pipelines.pixels.images import Rgb
+from pipelines.pixels.masks import Window, bounding_box
 
-Rgb = NDArray[np.uint8]
-Window = tuple[slice, slice]
 VISIBLE_ALPHA = 128
 
 

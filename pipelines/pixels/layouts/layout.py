@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-Rgb = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
+from pipelines.pixels.images import Rgb
+from pipelines.pixels.masks import Mask
+
 MAX_CANVAS_PIXELS: Final = 100_000_000  # 300 MB a picture; a step holds a few of them
 
 
 class CanvasTooLarge(ValueError):
-    """A canvas of more pixels than a worker has room for."""
+    """A canvas of more pixels than `MAX_CANVAS_PIXELS`."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
+from pipelines.pixels.images import Rgb
 from pipelines.pixels.layouts.layout import Layout, blank
 
-Rgb = NDArray[np.uint8]
 Margins = tuple[float, float, float, float]
 OVERLAP_PX: Final = 16
 BLUR_GROWTH: Final = 0.5  # pixels of blur for each pixel outward

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipelines.pixels.cutouts import Cutout
-from pipelines.pixels.layouts.laying import VISIBLE_ALPHA, Window, lay, product_box, trimmed, warped
+from pipelines.pixels.images import Rgb
+from pipelines.pixels.layouts.laying import VISIBLE_ALPHA, lay, product_box, trimmed, warped
 from pipelines.pixels.layouts.layout import Layout, nowhere
+from pipelines.pixels.masks import Mask, Window
 from pipelines.pixels.shadows import contact_shadow
-
-Rgb = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 
 
 def placed_in_scene(
