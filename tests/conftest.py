@@ -5,30 +5,44 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jobs import local_s3
 
-LONG = (  # the files that take longest, begun first: else one of two workers is left alone at the end
-    "integration/test_demo.py",
-    "night/test_run.py",
-    "serve/test_same_pixels.py",
-    "serve/test_on_ray.py",
-    "models/test_inpainting.py",
-    "sample_world/training/test_embedded.py",
-    "jobs/test_cli.py",
-    "executors/test_inline_and_data.py",
-    "models/test_whole.py",
-    "test_hostile.py",
+ON_RAY = (  # a Ray takes both cores: these files follow each other in one worker, which starts it once
+    "tests/integration/test_demo.py",
+    "tests/night/test_run.py",
+    "tests/serve/test_same_pixels.py",
+    "tests/serve/test_on_ray.py",
+    "tests/executors/test_inline_and_data.py",
 )
-HERE = Path(__file__).parent
+LONG = (  # begun first with those on Ray: else one of two workers is left alone at the end
+    "tests/models/test_inpainting.py",
+    "tests/sample_world/training/test_embedded.py",
+    "tests/jobs/test_cli.py",
+    "tests/models/test_whole.py",
+    "tests/test_hostile.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    places = {HERE / name: place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: places.get(item.path, len(LONG)))
+    places = {file: place for place, file in enumerate((*ON_RAY, *LONG))}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of `--dist loadfile`: a worker takes one file after the other, and one of them all that are on Ray."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "on Ray" if file in ON_RAY else file
+
+    return Files(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")
