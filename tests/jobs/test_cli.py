@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import traceback
 from importlib.metadata import version
 
 import jsonschema
@@ -389,10 +390,10 @@ def test_try_says_which_option_is_wrong(folder, words, told):
         ("wrapped(pyarrow.ArrowInvalid('short'))", "Arrow could not read or write a table (ArrowInvalid): short"),
     ],
 )
-def test_error_of_ray_arrow_store_or_machine_leaves_with_2_and_a_sentence(tmp_path, raised, told):
-    done = leaves(raised, tmp_path)
+def test_error_of_ray_arrow_store_or_machine_leaves_with_2_and_a_sentence(tmp_path, monkeypatch, raised, told):
+    done = leaves(raised, tmp_path, monkeypatch)
 
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     (kept,) = tmp_path.glob("packshot-traceback-*.txt")
@@ -404,17 +405,28 @@ def test_error_of_ray_arrow_store_or_machine_leaves_with_2_and_a_sentence(tmp_pa
     "raised",
     ["KeyError('new_column')", "wrapped(KeyError('new_column'))", "ray.exceptions.UserCodeException('in our code')"],
 )
-def test_bug_keeps_its_traceback_and_leaves_with_1(tmp_path, raised):
-    done = leaves(raised, tmp_path)
+def test_bug_stays_the_error_that_it_is(tmp_path, monkeypatch, raised):
+    done = leaves(raised, tmp_path, monkeypatch)
 
-    assert done.returncode == 1
-    assert "Traceback" in done.stderr
+    assert done.exit_code == 1
+    assert not isinstance(done.exception, SystemExit)
+    assert any(frame.name == "the_cause" for frame in traceback.extract_tb(done.exc_info[2]))
     assert list(tmp_path.iterdir()) == []
 
 
-def leaves(raised, folder):
-    """How a command leaves that raises this in a child process."""
-    code = f"""
+@pytest.mark.parametrize(("raised", "code"), [("KeyError('new_column')", 1), ("MemoryError()", 2)])
+def test_process_leaves_with_that_code_and_a_bug_alone_shows_its_traceback(tmp_path, raised, code):
+    environment = {**os.environ, "PACKSHOT_LOG_FOLDER": str(tmp_path)}
+
+    done = subprocess.run(
+        [sys.executable, "-c", RAISES.format(raised)], capture_output=True, text=True, env=environment
+    )
+
+    assert done.returncode == code
+    assert ("Traceback" in done.stderr) == (code == 1)
+
+
+RAISES = """
 import botocore.exceptions, pyarrow, ray.exceptions, typer
 from jobs.cli import plainly
 
@@ -422,14 +434,21 @@ def wrapped(error):
     return ray.exceptions.RayTaskError("task", "traceback", error, "title", 1, "127.0.0.1").as_instanceof_cause()
 
 def the_cause():
-    raise {raised}
+    raise {}
 
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command()(plainly(the_cause))
-app([])
+if __name__ == "__main__":
+    app([])
 """
-    environment = {**os.environ, "PACKSHOT_LOG_FOLDER": str(folder)}
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+
+
+def leaves(raised, folder, monkeypatch):
+    """How a command leaves that raises this."""
+    names = {}
+    exec(RAISES.format(raised), names)
+    monkeypatch.setenv("PACKSHOT_LOG_FOLDER", str(folder))
+    return CliRunner().invoke(names["app"])
 
 
 def test_evaluation_prints_every_figure_beside_its_bar(tmp_path):
