@@ -78,9 +78,9 @@ def main(items: int, folder: Path) -> None:
         log_to_driver=False,
         logging_level="ERROR",
     )
-    ledger = data.Ledger.remote(items, [node.name for node in graph.nodes])
+    run_state = data.RunState.remote(items, [node.name for node in graph.nodes])
     paths = [str(folder / name) for name in ("rows.parquet", "parts")]
-    data.run(graph, LOCAL, *paths, ledger)
+    data.run(graph, LOCAL, *paths, run_state)
 
 
 if __name__ == "__main__":

@@ -334,10 +334,12 @@ def _ray() -> Any:
     """A Ray to run on: the job's cluster inside `ray job submit`, else one on this machine."""
     import ray
 
+    from pipelines.executors.placement import LOCAL_CPUS
+
     if "RAY_ADDRESS" in os.environ:
         return ray.init(log_to_driver=False)
     os.environ.setdefault("RAY_worker_niceness", "0")  # by default workers give way to everything else here
-    cpus = max(4, os.cpu_count() or 4)  # what the local placement takes, Ray's own reads and writes among it
+    cpus = max(LOCAL_CPUS, os.cpu_count() or 0)
     return ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from pipelines import storage
 from pipelines.errors import InfrastructureError
+from pipelines.executors.placement import LOCAL_CPUS
 from pipelines.night import manifest
 from pipelines.recipe import DEFAULT_RECIPE
 from pipelines.report import write_report
@@ -29,7 +30,6 @@ from sample_world.drawing.catalogue import write_sample_catalogue
 logger = logging.getLogger(__name__)
 
 ITEMS = 24
-LOGICAL_CPUS = 4  # what the local placement takes, Ray's own reads and writes among it
 OBJECT_STORE_BYTES = 300 * 1024 * 1024
 START_S = 60.0
 
@@ -100,7 +100,7 @@ def _ray_head(log: Path) -> Iterator[dict[str, str]]:
             f"--dashboard-port={dashboard_port}",
             f"--dashboard-agent-listen-port={agent_port}",
         ),
-        *(f"--num-cpus={LOGICAL_CPUS}", f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats"),
+        *(f"--num-cpus={LOCAL_CPUS}", f"--object-store-memory={OBJECT_STORE_BYTES}", "--disable-usage-stats"),
         "--include-dashboard=true",
     ]
     with tempfile.TemporaryDirectory(prefix="packshot-") as temp, log.open("wb") as stream:

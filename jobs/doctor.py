@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from math import inf
 
 from pipelines import catalogue, storage
 from pipelines.errors import PackshotError
-from pipelines.executors.placement import named
+from pipelines.executors.placement import check_fits, named
 from pipelines.models.loading import inspect, pinned, weights_hash
 from pipelines.recipe import Recipe
 from pipelines.strict import Checkpoint
@@ -98,11 +99,9 @@ def _devices(placement: str) -> str:
     import torch
 
     gpus = torch.cuda.device_count()
-    asked = sum(group.gpus * group.replicas for group in named(placement))
-    if asked > gpus and "RAY_ADDRESS" not in os.environ:
-        raise PackshotError(
-            f"placement {placement!r} asks for {asked:g} GPUs, here are {gpus}; take `--placement local`"
-        )
+    if "RAY_ADDRESS" not in os.environ:
+        # Of CPUs Ray counts logical ones here, as many as are asked for.
+        check_fits(named(placement), cpus=inf, gpus=gpus, there="this machine")
     return f"{os.cpu_count()} CPUs, {gpus} GPUs"
 
 

@@ -17,16 +17,17 @@ from pipelines.recipe import Recipe
 from pipelines.recipe.settings import DeliverSettings
 from pipelines.recipe.step import StepSettings
 from pipelines.rows import (
-    BIG_COLUMNS,
     CATALOGUE_COLUMNS,
     FETCHED,
     OUTCOME_COLUMNS,
     Row,
     catalogue_columns,
     in_step,
+    is_big,
     plain,
     step_of,
 )
+from pipelines.stages import Stage, StageClass
 from pipelines.stages.compose import Compose
 from pipelines.stages.deliver import Deliver
 from pipelines.stages.detect import Detect
@@ -46,8 +47,6 @@ STARTS = ("detect", "find", "mask", "score", "judge")
 """The nodes at which an item may be taken up again, where the last manifest holds what they and later ones read."""
 CROPS_ARE_FETCHED = ("score", "judge")
 """The starts at which `read` fetches the stored crops."""
-STEPLESS_LAST = ("score", "judge", "deliver")
-"""What comes once, behind the last step."""
 READ_FOR_SOME_TASK = frozenset(column for task in TASKS.values() for column in task.reads)
 """What `mask` reads for some tasks alone."""
 OWN_CANVAS = frozenset({"base_bytes", "canvas_bytes", "overlay_bytes"})
@@ -58,19 +57,17 @@ OWN_CANVAS = frozenset({"base_bytes", "canvas_bytes", "overlay_bytes"})
 class Node:
     """A stage with its settings: a recipe for an object, never the object, so that it pickles, hashes and prints.
 
-    `stage` is a class with `reads` and `adds` (columns and Arrow types) and `pixels_version`, a number that is raised
-    by hand when its pixels change. Called with settings it loads its weights; what it makes is an `apply.Stage`.
     `given` holds constructor arguments that are no settings and enter no key, such as the store. `step` is whose
-    columns the node sees; a name that carries its number, as `detect.2`, gives it to what the node adds. `leaves` are
-    columns that the stage could read and that these settings leave alone, so that they change no key.
+    columns the node sees; a name that carries its number, as `detect.2`, gives it to what the node adds. The stage does
+    not look at `ignored_columns` under these settings, so that they change no key.
     """
 
     name: str
-    stage: type[Any]
+    stage: StageClass
     settings: Settings
     given: tuple[tuple[str, Any], ...] = field(default=(), repr=False)
     step: int = 1
-    leaves: frozenset[str] = frozenset()
+    ignored_columns: frozenset[str] = frozenset()
 
     @property
     def adds(self) -> dict[str, pa.DataType]:
@@ -78,14 +75,15 @@ class Node:
         suffix = self.name.removeprefix(plain(self.name))
         return {f"{name}{suffix}": kind for name, kind in self.stage.adds.items()}
 
-    def make(self) -> Any:
+    def make(self) -> Stage:
         """Build the stage; weights load here, in the worker."""
         return self.stage(self.settings, **dict(self.given))
 
-    def read(self) -> tuple[str, ...]:
-        """Under every name that a step before gave it: what the stage reads, and what it takes if it is there."""
-        could = (*self.stage.reads, *getattr(self.stage, "may_read", ()))
-        names = tuple(name for name in could if name not in self.leaves)
+    @property
+    def columns_read(self) -> tuple[str, ...]:
+        """What the stage reads, or takes if it is there, under the names that each step up to this one gives it."""
+        could_read = (*self.stage.reads, *self.stage.may_read)
+        names = tuple(name for name in could_read if name not in self.ignored_columns)
         return (*names, *(f"{name}.{step}" for step in range(2, self.step + 1) for name in names))
 
     def fingerprint(self) -> str:
@@ -98,7 +96,7 @@ class Node:
     def keyed_columns(self) -> tuple[str, ...]:
         """The catalogue's columns that count in this node's key; what `read` fetches counts as URI and version."""
         columns: dict[str, None] = {}
-        for name in self.read():
+        for name in self.columns_read:
             for column in FETCHED.get(name, (name,) if plain(name) in CATALOGUE_COLUMNS else ()):
                 columns[column] = None
         return tuple(columns)
@@ -128,7 +126,7 @@ class Graph:
                 raise ConfigError(
                     f"node {node.name!r} reads {missing}, which no earlier node adds; mend the order of the graph"
                 )
-            wanted = {**node.stage.reads, **getattr(node.stage, "may_read", {})}
+            wanted = {**node.stage.reads, **node.stage.may_read}
             for name, kind in there.items():
                 if plain(name) in wanted and step_of(name) <= node.step and wanted[plain(name)] != kind:
                     raise ConfigError(
@@ -147,7 +145,7 @@ class Graph:
 
     def manifest_schema(self) -> pa.Schema:
         """The columns that the manifest keeps: all but the big ones."""
-        return pa.schema([(name, kind) for name, kind in self.columns.items() if plain(name) not in BIG_COLUMNS])
+        return pa.schema([(name, kind) for name, kind in self.columns.items() if not is_big(kind)])
 
     def edge_schema(self, after: str) -> pa.Schema:
         """What travels on behind a node: what later nodes read, and what the manifest keeps.
@@ -156,11 +154,9 @@ class Graph:
         """
         behind = [node.name for node in self.nodes].index(after) + 1
         there = set(self.catalogue_columns).union(*(node.adds for node in self.nodes[:behind]))
-        read_later = set().union(*(node.read() for node in self.nodes[behind:]))
+        read_later = set().union(*(node.columns_read for node in self.nodes[behind:]))
         travels = read_later & there
-        return pa.schema(
-            [(name, kind) for name, kind in self.columns.items() if plain(name) not in BIG_COLUMNS or name in travels]
-        )
+        return pa.schema([(name, kind) for name, kind in self.columns.items() if not is_big(kind) or name in travels])
 
     def passes_by(self, node_name: str) -> Callable[[Row], bool]:
         """Whether a row begins after this node; `read` passes none by, since what it fetches is stored nowhere."""
@@ -196,10 +192,10 @@ class Graph:
     def _can_start_at(self, start: str) -> bool:
         position = [node.name for node in self.nodes].index(start)
         fetched = {name for name in Read.adds if name != "finished_crops" or start in CROPS_ARE_FETCHED}
-        made = {name for node in self.nodes[:position] for name in node.adds}
-        lost = {name for name in made if plain(name) in BIG_COLUMNS} - fetched
+        made = {name: kind for node in self.nodes[:position] for name, kind in node.adds.items()}
+        lost = {name for name, kind in made.items() if is_big(kind)} - fetched
         for node in self.nodes[position:]:
-            if lost & set(node.read()):
+            if lost & set(node.columns_read):
                 return False
             lost -= set(node.adds)
         return True
@@ -219,16 +215,16 @@ def build(recipe: Recipe, store: Store | None = None) -> Graph:
     unread = frozenset(() if recipe.score.segmenter else ("region_rgb",))
     unmade = OWN_CANVAS if last == 1 and not TASKS[recipe.paint.task].own_canvas else frozenset()
     nodes += [
-        Node("score", Score, recipe.score, step=last, leaves=unread),
+        Node("score", Score, recipe.score, step=last, ignored_columns=unread),
         Node("judge", Judge, recipe.judge, step=last),
-        Node("deliver", Deliver, recipe.deliver, (("store", store),), step=last, leaves=unmade),
+        Node("deliver", Deliver, recipe.deliver, (("store", store),), step=last, ignored_columns=unmade),
     ]
     return Graph(tuple(nodes))
 
 
 def _step(recipe: StepSettings, number: int, hands_on: DeliverSettings | None) -> list[Node]:
     """From finding to a composed crop; every step but the last hands its finished picture on."""
-    chained: list[tuple[str, type[Any], Settings | None]] = [
+    chained: list[tuple[str, StageClass, Settings | None]] = [
         ("detect", Detect, recipe.detect),
         ("segment", Segment, recipe.segment),
         ("find", Find, recipe.find),
@@ -237,9 +233,15 @@ def _step(recipe: StepSettings, number: int, hands_on: DeliverSettings | None) -
         ("compose", Compose, recipe.compose),
         ("hand_on", HandOn, hands_on),
     ]
-    leaves = READ_FOR_SOME_TASK - set(TASKS[recipe.paint.task].reads)
+    ignored = READ_FOR_SOME_TASK - set(TASKS[recipe.paint.task].reads)
     return [
-        Node(in_step(name, number), stage, section, step=number, leaves=leaves if stage is Mask else frozenset())
+        Node(
+            in_step(name, number),
+            stage,
+            section,
+            step=number,
+            ignored_columns=ignored if stage is Mask else frozenset(),
+        )
         for name, stage, section in chained
         if section
     ]

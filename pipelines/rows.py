@@ -98,26 +98,10 @@ FETCHED: dict[str, tuple[str, ...]] = {
 }
 """What `read` fetches counts, in a node's key, as URI and version at the nodes that read it."""
 
-BIG_COLUMNS = frozenset(
-    {
-        "given_image_bytes",
-        "given_mask_bytes",
-        "given_reference_bytes",
-        "image_bytes",
-        "reference_bytes",
-        "scene_bytes",
-        "base_bytes",
-        "canvas_bytes",
-        "overlay_bytes",
-        "finished_bytes",
-        "region_rgb",
-        "region_start",
-        "variant_crops",
-        "finished_crops",
-        "image_files",
-    }
-)
-"""Columns that travel between groups but never enter the manifest."""
+
+def is_big(kind: pa.DataType) -> bool:
+    """Whether a column of this type travels between groups and never enters the manifest: encoded files, raw crops."""
+    return bool(pa.types.is_large_binary(kind.value_type if pa.types.is_list(kind) else kind))
 
 
 @dataclass(frozen=True)

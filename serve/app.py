@@ -29,14 +29,14 @@ from pipelines.recipe import Recipe
 from pipelines.rows import Row
 from serve.answers import VERSION, answer
 from serve.errors import Refused
-from serve.executor import Chain, GraphOf, deployments, most_requests
+from serve.executor import GraphOf, Pipeline, deployments, most_requests
 from serve.requests import Asked, parse_columns, refused_recipe, to_row
 from serve.schemas import Answer, ErrorAnswer, Health
 from serve.served import Served
 
 MAX_BODY_BYTES = 60_000_000
 BESIDE_THE_RENDERS = 16
-"""The front takes so many requests more than may render, so that health is answered while all of those wait."""
+"""The ingress takes so many requests more than may render, so that health is answered while all of those wait."""
 HEALTH_TIMEOUT_S = 5
 
 Render = Callable[[Row, Recipe], Awaitable[Row]]
@@ -222,17 +222,17 @@ def _say_errors_alike(app: FastAPI) -> None:
 # --- on Ray Serve
 
 
-class Front:
-    """The server's front as a deployment: it parses, answers and holds no model."""
+class Ingress:
+    """The server's ingress as a deployment: it parses, answers and holds no model."""
 
     def __init__(self, served: Served, max_body_bytes: int, *groups: Any) -> None:
         self.served = served
         self.max_body_bytes = max_body_bytes
-        self.chain = Chain(groups)
+        self.pipeline = Pipeline(groups)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Serve asks for the application in the replica, since one with middleware cannot be pickled."""
-        return build_app(self.served, self.chain, self.ready, self.max_body_bytes)
+        return build_app(self.served, self.pipeline, self.ready, self.max_body_bytes)
 
     async def ready(self) -> bool:
         """Whether each deployment has a running replica: those load their weights before they run."""
@@ -250,12 +250,12 @@ class Front:
 def application(
     served: Served, placement: Placement, graph_of: GraphOf = build, max_body_bytes: int = MAX_BODY_BYTES
 ) -> serve.Application:
-    """The whole server, ready for `serve.run`: a front, and behind it one deployment a group of the placement."""
-    front: Any = serve.deployment(
-        serve.ingress()(Front),
-        name="front",
+    """The whole server, ready for `serve.run`: an ingress, and behind it one deployment a group of the placement."""
+    ingress: Any = serve.deployment(
+        serve.ingress()(Ingress),
+        name="ingress",
         max_ongoing_requests=most_requests(placement) + BESIDE_THE_RENDERS,
         ray_actor_options={"num_cpus": 0},
     )
-    bound: serve.Application = front.bind(served, max_body_bytes, *deployments(placement, served.recipes, graph_of))
+    bound: serve.Application = ingress.bind(served, max_body_bytes, *deployments(placement, served.recipes, graph_of))
     return bound

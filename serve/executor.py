@@ -1,18 +1,19 @@
 """Run a graph as Ray Serve deployments: one a group of the placement, rows as they are, the same pixels.
 
-A payload is (row, recipe). A deployment gathers payloads into batches, groups a batch by `Node` (stage, settings,
-weights; nothing of the item) and runs each group through `apply`, as inline and Ray Data do. Bytes go from deployment
-to deployment; the front never sees them in between.
+A payload is (row, recipe). A replica gathers payloads into a batch, and within it runs those together that have a
+`Node` (stage, settings, weights; nothing of the item) in common, by `executors.worker.Worker` as the other executors
+do. Bytes go from deployment to deployment; the ingress never sees them in between.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
+from graphlib import TopologicalSorter
+from itertools import pairwise
 from typing import Any
 
 from ray import serve
@@ -20,41 +21,43 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from pipelines.errors import ConfigError, InfrastructureError, PackshotError
-from pipelines.executors.apply import apply
-from pipelines.executors.placement import Group, Placement, memory_of
-from pipelines.graph import STEPLESS_LAST, Graph, Node, build
+from pipelines.executors.placement import Group, Placement, memory_of, numbers
+from pipelines.executors.worker import Worker
+from pipelines.graph import Graph, Node, build
 from pipelines.recipe import Recipe
-from pipelines.rows import Row, Update, plain, step_of
+from pipelines.rows import Row
 from serve.errors import Refused
 
 GraphOf = Callable[[Recipe], Graph]
 Payload = tuple[Row, Recipe]
 
-KEPT_STAGES = 64
 KEPT_GRAPHS = 256
 BATCHES_ON_THE_WAY = 2
 """A replica takes so many batches' worth of requests: one on the models, one that fills meanwhile."""
 BATCHES_WAITING = 8
-"""So many more wait for it in the front before requests are refused."""
+"""So many more wait for it in the ingress before requests are refused."""
 RETRY_AFTER_S = 5
 
 
-class Nodes:
-    """Consecutive nodes in one process, for rows of different recipes at a time; knows nothing of Ray.
+class BatchWorker:
+    """The nodes of one group in one process, for rows of different recipes at a time; knows nothing of Ray.
 
-    A stage is built once a `Node`; the weights under it are loaded once a process, so another setting costs nothing.
+    Args:
+        placement: whose group.
+        number: of the group in the placement.
+        graph_of: a recipe's graph.
     """
 
-    def __init__(self, names: Sequence[str], graph_of: GraphOf = build) -> None:
-        self.names = tuple(names)
+    def __init__(self, placement: Placement, number: int, graph_of: GraphOf = build) -> None:
+        self.placement = placement
+        self.number = number
         self.graph_of = lru_cache(KEPT_GRAPHS)(graph_of)
-        self.stages: OrderedDict[Node, Any] = OrderedDict()
+        self.worker = Worker()
 
     def load(self, recipe: Recipe) -> None:
         """Build a recipe's stages now, so that no request waits for weights."""
-        for node in self.graph_of(recipe).nodes:
-            if plain(node.name) in self.names:
-                self._stage(node)
+        for node in self.own(self.graph_of(recipe)):
+            self.worker.stage(node)
 
     def __call__(self, payloads: Sequence[Payload]) -> list[Row | PackshotError]:
         """Run the nodes over a batch; as many answers come back, in order.
@@ -63,36 +66,25 @@ class Nodes:
         whose settings cannot be or whose weights do not answer; the other recipes' rows are not touched by it.
         """
         graphs = [self.graph_of(recipe) for _, recipe in payloads]
+        nodes = [self.own(graph) for graph in graphs]
         answers: list[Row | PackshotError] = [row for row, _ in payloads]
-        for name in self._order(graphs):
-            for node, places in _by_node(name, graphs).items():
+        for name in _order(nodes):
+            for node, places in _places_of(name, nodes).items():
                 self._run(node, graphs[places[0]], places, answers)
         return [
-            answer if isinstance(answer, PackshotError) else _carried(answer, graph, self.own(graph)[-1])
-            for answer, graph in zip(answers, graphs, strict=True)
+            answer if isinstance(answer, PackshotError) else _carried(answer, graph, own[-1].name)
+            for answer, graph, own in zip(answers, graphs, nodes, strict=True)
         ]
 
-    def own(self, graph: Graph) -> list[str]:
+    def own(self, graph: Graph) -> list[Node]:
         """The nodes of a graph that run here."""
-        return [node.name for node in graph.nodes if plain(node.name) in self.names]
-
-    def _order(self, graphs: Sequence[Graph]) -> list[str]:
-        """Every node that some graph runs here, in an order that is right for all of them."""
-        names = {name for graph in graphs for name in self.own(graph)}
-        return sorted(names, key=lambda name: (name in STEPLESS_LAST, step_of(name), self.names.index(plain(name))))
+        order = zip(graph.nodes, numbers(self.placement, graph), strict=True)
+        return [node for node, number in order if number == self.number]
 
     def _run(self, node: Node, graph: Graph, places: list[int], answers: list[Row | PackshotError]) -> None:
         live = [(place, row) for place in places if not isinstance(row := answers[place], PackshotError)]
         try:
-            # The stage is built inside `apply`: one that cannot be built fails its own recipe's rows alone.
-            done = apply(
-                node.name,
-                partial(self._call, node),
-                [row for _, row in live],
-                graph.passes_by(node.name),
-                node.step,
-                node.settings,
-            )
+            done = self.worker(node, [row for _, row in live], graph.passes_by(node.name))
         except (ConfigError, InfrastructureError) as error:
             # These settings or weights are to blame, and no other recipe's rows meet them.
             for place, _ in live:
@@ -101,23 +93,22 @@ class Nodes:
         for (place, _), row in zip(live, done, strict=True):
             answers[place] = row
 
-    def _call(self, node: Node, rows: Sequence[Row]) -> list[Update]:
-        answers: list[Update] = self._stage(node)(rows)
-        return answers
 
-    def _stage(self, node: Node) -> Any:
-        if node not in self.stages:
-            self.stages[node] = node.make()
-            if len(self.stages) > KEPT_STAGES:
-                self.stages.popitem(last=False)
-        self.stages.move_to_end(node)
-        return self.stages[node]
+def _order(nodes: Sequence[Sequence[Node]]) -> list[str]:
+    """The names of all nodes that some row is to pass, in an order that is right for every row."""
+    behind: TopologicalSorter[str] = TopologicalSorter()
+    for own in nodes:
+        behind.add(own[0].name)
+        for before, after in pairwise(own):
+            behind.add(after.name, before.name)
+    return list(behind.static_order())
 
 
-def _by_node(name: str, graphs: Sequence[Graph]) -> dict[Node, list[int]]:
+def _places_of(name: str, nodes: Sequence[Sequence[Node]]) -> dict[Node, list[int]]:
+    """Each node of this name, and the places in the batch of the rows that are to pass it."""
     places: dict[Node, list[int]] = {}
-    for place, graph in enumerate(graphs):
-        for node in graph.nodes:
+    for place, own in enumerate(nodes):
+        for node in own:
             if node.name == name:
                 places.setdefault(node, []).append(place)
     return places
@@ -129,17 +120,18 @@ def _carried(row: Row, graph: Graph, after: str) -> Row:
     return {name: value for name, value in row.items() if name in names}
 
 
-class Deployed:
-    """One group of the placement as a deployment; its weights are loaded before it counts as healthy."""
+class Replica:
+    """One process of a deployment; its weights are loaded before it counts as healthy."""
 
-    def __init__(self, group: Group, recipes: Sequence[Recipe], graph_of: GraphOf) -> None:
-        self.nodes = Nodes(group.nodes, graph_of)
+    def __init__(self, placement: Placement, number: int, recipes: Sequence[Recipe], graph_of: GraphOf) -> None:
+        self.worker = BatchWorker(placement, number, graph_of)
         # One thread, always the same: models are not re-entrant, and torch counts its threads by the thread that calls.
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="nodes")
-        self._gathered.set_max_batch_size(group.batch_size)  # type: ignore[attr-defined]  # `serve.batch` adds it
-        self._gathered.set_batch_wait_timeout_s(group.wait_s)  # type: ignore[attr-defined]  # as above
+        group = placement[number]
+        self._batch.set_max_batch_size(group.batch_size)  # type: ignore[attr-defined]  # `serve.batch` adds it
+        self._batch.set_batch_wait_timeout_s(group.wait_s)  # type: ignore[attr-defined]  # as above
         for recipe in recipes:
-            self.thread.submit(self.nodes.load, recipe).result()
+            self.thread.submit(self.worker.load, recipe).result()
 
     async def __call__(self, row: Row, recipe: Recipe) -> Row:
         """Run the group's nodes over a row, together with whatever else is waiting.
@@ -148,14 +140,14 @@ class Deployed:
             ConfigError: the recipe's settings do not go together.
             InfrastructureError: the weights or storage that the recipe needs do not answer.
         """
-        answer: Row | PackshotError = await self._gathered((row, recipe))
+        answer: Row | PackshotError = await self._batch((row, recipe))
         if isinstance(answer, PackshotError):
             raise answer
         return answer
 
     @serve.batch
-    async def _gathered(self, payloads: list[Payload]) -> list[Row | PackshotError]:
-        return await asyncio.get_running_loop().run_in_executor(self.thread, self.nodes, payloads)
+    async def _batch(self, payloads: list[Payload]) -> list[Row | PackshotError]:
+        return await asyncio.get_running_loop().run_in_executor(self.thread, self.worker, payloads)
 
 
 def online(placement: Placement) -> Placement:
@@ -187,19 +179,19 @@ def deployments(placement: Placement, recipes: Sequence[Recipe], graph_of: Graph
     Raises:
         ConfigError: a recipe has steps, and there is more than one group.
     """
-    applications = []
-    for recipe in recipes if len(online(placement)) > 1 else ():
+    applications, groups = [], online(placement)
+    for recipe in recipes if len(groups) > 1 else ():
         check_goes_one_way(recipe)
-    for position, group in enumerate(online(placement)):
+    for number, group in enumerate(groups):
         deployment: Any = serve.deployment(
-            Deployed,
+            Replica,
             name=group.name,
             num_replicas=group.replicas,
             max_ongoing_requests=BATCHES_ON_THE_WAY * group.batch_size,
-            max_queued_requests=-1 if position else BATCHES_WAITING * group.batch_size,
+            max_queued_requests=-1 if number else BATCHES_WAITING * group.batch_size,
             ray_actor_options={"num_cpus": group.cpus, "num_gpus": group.gpus, "memory": group.memory_bytes},
         )
-        applications.append(deployment.bind(group, tuple(recipes), graph_of))
+        applications.append(deployment.bind(groups, number, tuple(recipes), graph_of))
     return applications
 
 
@@ -216,7 +208,7 @@ def check_goes_one_way(recipe: Recipe) -> None:
         )
 
 
-class Chain:
+class Pipeline:
     """The deployments one after the other, as one function: a row and its recipe in, the finished row out."""
 
     def __init__(self, handles: Sequence[Any]) -> None:

@@ -15,7 +15,7 @@ from ray import serve
 
 from pipelines.errors import ConfigError, InfrastructureError
 from pipelines.executors import placement as placements
-from pipelines.executors.placement import Placement
+from pipelines.executors.placement import LOCAL_CPUS, Placement, check_fits
 from pipelines.graph import build as build_graph
 from pipelines.recipe import DEFAULT_RECIPE
 from serve.app import MAX_BODY_BYTES, application
@@ -25,7 +25,6 @@ from serve.served import Served, offer
 logger = logging.getLogger(__name__)
 
 NAME = "packshot"
-MIN_CPUS = 4  # logical ones: Serve's own actors take none, but a placement must fit beside a test's or a demo's
 
 # After 5 seconds Serve takes a proxy for dead and starts another; on a busy laptop importing it takes longer, for ever.
 PATIENT = {"runtime_env": {"env_vars": {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}}}
@@ -119,7 +118,7 @@ def start_ray() -> None:
     if os.environ.get("RAY_ADDRESS"):
         ray.init(logging_level=logging.WARNING)
         return
-    cpus = max(MIN_CPUS, os.cpu_count() or MIN_CPUS)
+    cpus = max(LOCAL_CPUS, os.cpu_count() or 0)
     # Not just any Ray that happens to run here: a job's may end at any time.
     ray.init(address="local", num_cpus=cpus, include_dashboard=False, logging_level=logging.WARNING)
 
@@ -132,15 +131,9 @@ def _deploy(app: serve.Application) -> None:
 
 
 def _preflight(placement: Placement) -> None:
-    """Refuse what would wait for ever: more than the cluster has."""
-    there = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray leaves it so
-    for what, name in (("CPU", "cpus"), ("GPU", "gpus")):
-        wanted = sum(getattr(group, name) * group.replicas for group in online(placement))
-        if wanted > there.get(what, 0):
-            raise ConfigError(
-                f"the placement asks for {wanted:g} {what}s and the cluster has {there.get(what, 0):g}; "
-                f"add nodes, or serve with `--placement local`"
-            )
+    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray leaves it so
+    # Serve's own actors take no CPU.
+    check_fits(online(placement), there.get("CPU", 0), there.get("GPU", 0), cpus_beside=0)
 
 
 def _check_port(host: str, port: int) -> None:

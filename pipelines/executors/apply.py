@@ -7,10 +7,10 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from pipelines.errors import ConfigError, InfrastructureError
 from pipelines.rows import FAILED, OK, REJECTED, ItemError, Row, Update, as_seen_by, plain, step_of
+from pipelines.stages import Stage
 from pipelines.strict import Settings
 
 logger = logging.getLogger(__name__)
@@ -25,13 +25,6 @@ TAKE_LESS = {
     "paint": ("`mask.crop_px`",),
 }
 """What else than the number of samples a call lets a node take less memory."""
-
-
-class Stage(Protocol):
-    """One step: rows in, as many updates or errors out, in the same order."""
-
-    def __call__(self, rows: Sequence[Row]) -> Sequence[Update | ItemError]:
-        """See the stage's own docstring."""
 
 
 def apply(

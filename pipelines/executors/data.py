@@ -18,10 +18,10 @@ import ray
 import ray.data
 
 from pipelines import storage
-from pipelines.errors import ConfigError, PackshotError
-from pipelines.executors.placement import CPUS_BESIDE_THE_GROUPS, Placement, block_rows, fitted, needs
+from pipelines.errors import PackshotError
+from pipelines.executors.placement import Placement, block_rows, check_fits, fitted, needs
 from pipelines.executors.progress import Meter
-from pipelines.executors.worker import DEFAULT_MAX_UNEXPECTED, CountUnexpected, Progress, Worker
+from pipelines.executors.worker import DEFAULT_MAX_UNEXPECTED, GroupWorker, Progress
 from pipelines.graph import Graph
 from pipelines.rows import to_table
 
@@ -31,72 +31,72 @@ os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")  # Ray starts 3
 
 
 @ray.remote(num_cpus=0)
-class Ledger:
-    """The run's one count of progress and of unexpected failures, over all processes."""
+class RunState:
+    """What all actors of a run share, in one actor: progress, unexpected failures, the error that stops the run."""
 
     def __init__(self, rows: int, nodes: list[str]) -> None:
         self.meter = Meter(rows, nodes)
-        self.unexpected = CountUnexpected()
         self.stopped_by: PackshotError | None = None
 
     def stop(self, error: PackshotError) -> None:
-        """Keep the first error that stopped a worker."""
+        """Keep the first error that stopped an actor."""
         self.stopped_by = self.stopped_by or error
 
     def why_stopped(self) -> PackshotError | None:
-        """What stopped the run, if a worker could tell."""
+        """The first error that stopped an actor; None where none told."""
         return self.stopped_by
 
     def report(self, progress: Progress) -> int:
-        """Enter a node's progress; answer all unexpected failures so far.
+        """Enter a node's progress; answer how many items have failed unexpectedly so far.
 
         Raises:
             PackshotError: what stopped the run, if anything did: the caller need not go on.
         """
         if self.stopped_by:
             raise self.stopped_by
-        self.meter.add(progress)
-        return self.unexpected(progress)
+        return self.meter.add(progress)
 
     def snapshot(self) -> Any:
-        """Where every node stands."""
+        """How far every node is."""
         return self.meter.snapshot()
 
 
-class OnRay:
-    """A `Worker` as Ray Data calls it: an Arrow table in, one of exactly the edge's schema out."""
+class GroupActor:
+    """A `GroupWorker` as Ray Data calls it: an Arrow table in, one of exactly the edge's schema out."""
 
-    def __init__(self, graph: Graph, nodes: tuple[str, ...], edge: pa.Schema, ledger: Any, max_unexpected: int) -> None:
+    def __init__(
+        self, graph: Graph, nodes: tuple[str, ...], edge: pa.Schema, run_state: Any, max_unexpected: int
+    ) -> None:
         self.edge = edge
-        self.ledger = ledger
-        with self._telling():
-            self.worker = Worker(
-                graph, nodes, lambda progress: int(ray.get(ledger.report.remote(progress))), max_unexpected
+        self.run_state = run_state
+        with self._errors_are_kept():
+            self.worker = GroupWorker(
+                graph, nodes, lambda progress: int(ray.get(run_state.report.remote(progress))), max_unexpected
             )
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Run the group's nodes over the table's rows."""
-        with self._telling():
+        with self._errors_are_kept():
             return to_table(self.worker(table.to_pylist()), self.edge)
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _errors_are_kept(self) -> Iterator[None]:
         try:
             yield
         except PackshotError as error:
-            ray.get(self.ledger.stop.remote(error))  # the layers that Ray wraps round it lose its type
+            ray.get(self.run_state.stop.remote(error))  # the layers that Ray wraps round it lose its type
             raise
 
 
-def _bound(name: str, *arguments: Any) -> type[OnRay]:
-    """`OnRay` with its arguments inside, under the group's name, so that logs and the dashboard tell groups apart."""
+def _actor_class(name: str, *arguments: Any) -> type[GroupActor]:
+    """`GroupActor` with its arguments, under the group's name: logs and the dashboard tell actors apart by it."""
 
-    class Bound(OnRay):
+    class NamedActor(GroupActor):
         def __init__(self) -> None:
             super().__init__(*arguments)
 
-    Bound.__name__ = Bound.__qualname__ = name
-    return Bound
+    NamedActor.__name__ = NamedActor.__qualname__ = name
+    return NamedActor
 
 
 def run(
@@ -104,7 +104,7 @@ def run(
     placement: Placement,
     rows_uri: str,
     parts_uri: str,
-    ledger: Any,
+    run_state: Any,
     max_unexpected: int = DEFAULT_MAX_UNEXPECTED,
 ) -> None:
     """Render the rows of a Parquet file into Parquet parts, whose pages carry checksums.
@@ -114,7 +114,7 @@ def run(
         placement: where; every node of the graph is in one of its groups.
         rows_uri: the rows, in the manifest's columns; `item_key` is unique.
         parts_uri: folder of the parts; Ray adds to it.
-        ledger: a `Ledger` actor.
+        run_state: a `RunState` actor.
         max_unexpected: more unexpected failures than this stop the run.
 
     Raises:
@@ -123,14 +123,14 @@ def run(
     """
     placement = fitted(placement, graph)
     preflight(placement)
-    with _settings(), _plain_errors(ledger):
+    with _settings(), _plain_errors(run_state):
         filesystem, path = storage.arrow(rows_uri)
         dataset = ray.data.read_parquet(path, filesystem=filesystem)
         dataset = dataset.repartition(target_num_rows_per_block=block_rows(placement), strict=True)
         for group in placement:
             edge = graph.edge_schema(after=group.nodes[-1])
             dataset = dataset.map_batches(
-                _bound(group.name, graph, group.nodes, edge, ledger, max_unexpected),
+                _actor_class(group.name, graph, group.nodes, edge, run_state, max_unexpected),
                 batch_size=group.batch_size,
                 batch_format="pyarrow",
                 compute=ray.data.ActorPoolStrategy(size=group.replicas),
@@ -144,23 +144,14 @@ def run(
 
 
 def preflight(placement: Placement) -> None:
-    """Refuse what would wait for ever: more CPUs or GPUs than the cluster has; say so where others hold what is needed.
+    """Refuse what would wait for ever, as `check_fits`; log a warning where others hold what is needed.
 
     Raises:
-        ConfigError: what is asked, what is there, and what to do.
+        ConfigError: the cluster has too few CPUs or GPUs.
     """
     there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # ray leaves it bare
+    check_fits(placement, there.get("CPU", 0), there.get("GPU", 0))
     cpus, gpus = needs(placement)
-    if gpus > there.get("GPU", 0):
-        raise ConfigError(
-            f"the placement asks for {gpus:g} GPUs and the cluster has {there.get('GPU', 0):g}; "
-            "add GPU nodes, or run with `--placement local`"
-        )
-    if cpus > there.get("CPU", 0):
-        raise ConfigError(
-            f"the placement needs {cpus:g} CPUs ({CPUS_BESIDE_THE_GROUPS} of them for Ray's own reads and writes); the "
-            f"cluster has {there.get('CPU', 0):g} and would hang; add nodes, or start Ray with more `--num-cpus`"
-        )
     free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]  # ray leaves it bare
     if cpus > free.get("CPU", 0) or gpus > free.get("GPU", 0):
         logger.warning(
@@ -199,12 +190,12 @@ def _settings() -> Iterator[None]:
 
 
 @contextmanager
-def _plain_errors(ledger: Any) -> Iterator[None]:
-    """Raise what a worker told the ledger in the place of the layers that Ray wraps round it."""
+def _plain_errors(run_state: Any) -> Iterator[None]:
+    """Raise the error that stopped an actor in the place of the layers that Ray wraps round it."""
     try:
         yield
     except ray.exceptions.RayError as error:
-        told = ray.get(ledger.why_stopped.remote())
-        if told is None:
+        stopped_by = ray.get(run_state.why_stopped.remote())
+        if stopped_by is None:
             raise
-        raise told from error
+        raise stopped_by from error

@@ -7,7 +7,7 @@ from itertools import islice
 
 import pyarrow as pa
 
-from pipelines.executors.worker import DEFAULT_MAX_UNEXPECTED, Report, Worker
+from pipelines.executors.worker import DEFAULT_MAX_UNEXPECTED, GroupWorker, Report
 from pipelines.graph import Graph, build
 from pipelines.recipe import Recipe
 from pipelines.rows import Row, to_table
@@ -21,7 +21,7 @@ def run(
     max_unexpected: int = DEFAULT_MAX_UNEXPECTED,
 ) -> list[Row]:
     """Every row through every node, `batch_size` at a time; as many rows come back, in the same order."""
-    worker = Worker(graph, [node.name for node in graph.nodes], report, max_unexpected)
+    worker = GroupWorker(graph, [node.name for node in graph.nodes], report, max_unexpected)
     waiting, done = iter(rows), []
     while batch := list(islice(waiting, batch_size)):
         done += worker(batch)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from math import lcm
 
 from pipelines.errors import ConfigError
@@ -69,39 +69,34 @@ def named(name: str) -> Placement:
     return PLACEMENTS[name]
 
 
-def fitted(placement: Placement, graph: Graph) -> Placement:
-    """The placement with the nodes that a graph has, each in the group that names it.
+def numbers(placement: Placement, graph: Graph) -> list[int]:
+    """The position in the placement of each node's group; a node that no group names joins the node before it.
 
-    A later step's nodes belong where the first step's do. Where rows would go back to a group that they have left,
-    those groups become one: a pool of processes can hand rows on, not back.
-
-    Raises:
-        ConfigError: a node is in no group.
+    A later step's nodes belong where the first step's do.
     """
     group_of = {name: number for number, group in enumerate(placement) for name in group.nodes}
-    order = [(node.name, group_of.get(plain(node.name))) for node in graph.nodes]
-    if missing := [name for name, number in order if number is None]:
-        raise ConfigError(
-            f"the placement has no group for {missing}; its groups are {[one.nodes for one in placement]}"
-        )
-    numbers = [number for _, number in order if number is not None]
-    first, last = _back_and_forth(numbers)
+    found: list[int] = []
+    for node in graph.nodes:
+        found.append(group_of.get(plain(node.name), found[-1] if found else 0))
+    return found
+
+
+def fitted(placement: Placement, graph: Graph) -> Placement:
+    """The placement with the nodes that a graph has; groups without a node are left out.
+
+    Groups are merged until the numbers of the nodes' groups never fall: a pool of processes can hand rows on, not back.
+    """
+    order = numbers(placement, graph)
+    merged_into = list(range(len(placement)))
+    for before, after in pairwise(order):
+        if after < before:
+            first, last = merged_into[after], merged_into[before]
+            merged_into = [first if first <= number <= last else number for number in merged_into]
     made = []
-    for number, group in enumerate(placement):
-        together = placement[first : last + 1] if number == first else (group,)
-        if first < number <= last:
-            continue
-        within = {number, *(range(first, last + 1) if number == first else ())}
-        nodes = tuple(name for name, at in order if at in within)
-        if nodes:
-            made.append(_merged(together, nodes))
+    for number, some in groupby(zip(order, graph.nodes, strict=True), key=lambda one: merged_into[one[0]]):
+        groups = [group for group, into in zip(placement, merged_into, strict=True) if into == number]
+        made.append(_merged(groups, tuple(node.name for _, node in some)))
     return tuple(made)
-
-
-def _back_and_forth(numbers: Sequence[int]) -> tuple[int, int]:
-    """The first and last group between which rows would go back; (0, 0) if they never do."""
-    back = [(after, before) for before, after in pairwise(numbers) if after < before]
-    return (min(low for low, _ in back), max(high for _, high in back)) if back else (0, 0)
 
 
 def _merged(groups: Sequence[Group], nodes: tuple[str, ...]) -> Group:
@@ -125,10 +120,47 @@ def memory_of(groups: Sequence[Group]) -> int | None:
     return sum(said) if said else None
 
 
-def needs(placement: Placement) -> tuple[float, float]:
-    """The CPUs and GPUs that a night takes at once, Ray's own tasks among them; with fewer it would wait for ever."""
-    cpus = sum(group.cpus * group.replicas for group in placement) + CPUS_BESIDE_THE_GROUPS
+def needs(placement: Placement, cpus_beside: float = CPUS_BESIDE_THE_GROUPS) -> tuple[float, float]:
+    """The CPUs and GPUs that a placement takes at once, and `cpus_beside` it, by night Ray's own reads and writes."""
+    cpus = sum(group.cpus * group.replicas for group in placement) + cpus_beside
     return cpus, sum(group.gpus * group.replicas for group in placement)
+
+
+LOCAL_CPUS = int(needs(LOCAL)[0])
+"""With fewer, logical ones, a Ray that is started on this machine could not run the placement `local`."""
+
+
+def check_fits(
+    placement: Placement,
+    cpus: float,
+    gpus: float,
+    cpus_beside: float = CPUS_BESIDE_THE_GROUPS,
+    there: str = "the cluster",
+) -> None:
+    """Refuse a placement that would wait for ever.
+
+    Args:
+        placement: what is asked for.
+        cpus: how many there are.
+        gpus: how many there are.
+        cpus_beside: as in `needs`.
+        there: what has them, for the message.
+
+    Raises:
+        ConfigError: more is asked for; what, what is there, and what to do.
+    """
+    cpus_needed, gpus_needed = needs(placement, cpus_beside)
+    if gpus_needed > gpus:
+        raise ConfigError(
+            f"the placement asks for {gpus_needed:g} GPUs and {there} has {gpus:g}; "
+            "add GPU nodes, or take `--placement local`"
+        )
+    if cpus_needed > cpus:
+        own = f" ({cpus_beside:g} of them for Ray's own reads and writes)" if cpus_beside else ""
+        raise ConfigError(
+            f"the placement needs {cpus_needed:g} CPUs{own}; {there} has {cpus:g} and would hang; "
+            "add nodes, or start Ray with more `--num-cpus`"
+        )
 
 
 def block_rows(placement: Placement) -> int:

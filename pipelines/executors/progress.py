@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TextIO
@@ -25,7 +25,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from pipelines.executors import logs
-from pipelines.executors.worker import Progress
+from pipelines.executors.worker import CountUnexpected, Progress
 
 EVERY_S = 15.0
 MIN_BATCHES = 5
@@ -66,7 +66,7 @@ class _Tally:
     """
 
     rows: int = 0
-    unexpected: int = 0
+    unexpected: set[str] = field(default_factory=set)
     batches: int = 0
     batch_s: float = 0.0
     first_end: float = 0.0
@@ -91,7 +91,7 @@ class _Tally:
         self.batch_s += (progress.seconds - self.batch_s) / min(self.batches, MIN_BATCHES)
         self.last_end = ended
         self.rows += progress.rows
-        self.unexpected += progress.unexpected
+        self.unexpected.update(progress.unexpected_keys)
         self.recent_rows += progress.rows
         self.recent_worked += progress.rows if progress.worked is None else progress.worked
 
@@ -116,6 +116,7 @@ class Meter:
         self.rows_total = rows_total
         self.clock = clock
         self.began: float | None = None
+        self.unexpected = CountUnexpected()
         self.tallies = {node: _Tally() for node in nodes}
         self.lock = threading.Lock()
 
@@ -126,7 +127,7 @@ class Meter:
             began = ended - progress.seconds
             self.began = began if self.began is None else min(self.began, began)
             self.tallies[progress.node].add(ended, self.began, progress, self._round_s())
-            return sum(tally.unexpected for tally in self.tallies.values())
+            return self.unexpected(progress)
 
     def snapshot(self) -> Snapshot:
         """How far every node is, in the graph's order."""
@@ -147,7 +148,7 @@ class Meter:
         worked = tally.recent_worked / seconds if seconds and tally.recent_worked else None
         left_s = 0.0 if left == 0 else _left_s(left, through, round_s, waited_s) if through else None
         return NodeProgress(
-            node, done, self.rows_total, worked, left_s, tally.unexpected, through, again=tally.rows - done
+            node, done, self.rows_total, worked, left_s, len(tally.unexpected), through, again=tally.rows - done
         )
 
 

@@ -1,30 +1,31 @@
-"""What every executor runs in a process: the nodes of one group, on stages that were built once."""
+"""What every executor runs in a process: nodes, on stages that were built once."""
 
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipelines.errors import TooManyUnexpected
 from pipelines.executors.apply import apply
-from pipelines.graph import Graph
+from pipelines.graph import Graph, Node
 from pipelines.rows import FAILED, OK, Row
+from pipelines.stages import Stage
 
 DEFAULT_MAX_UNEXPECTED = 10
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What one node did to one batch: how many rows in which time, and how many and which failed unexpectedly.
+    """What one node did to one batch: how many rows in which time, and the keys of those that failed unexpectedly.
 
-    `worked`: how many of them it had work with, and did not pass by; None if that is all.
+    `worked`: how many of the rows the stage was called on; the others passed it by. None if it was all.
     """
 
     node: str
     rows: int
     seconds: float
-    unexpected: int
     unexpected_keys: tuple[str, ...] = ()
     worked: int | None = None
 
@@ -34,7 +35,41 @@ Report = Callable[[Progress], int]
 
 
 class Worker:
-    """The nodes of one group: rows in, rows out, as many and in the same order."""
+    """Runs nodes in one process, each on a stage that is built once.
+
+    The weights under a stage are loaded once a process, so that the same weights with other settings cost no memory.
+
+    Args:
+        kept_stages: of more stages than this the one that was used longest ago is given up.
+    """
+
+    def __init__(self, kept_stages: int = 64) -> None:
+        self.kept_stages = kept_stages
+        self.stages: OrderedDict[Node, Stage] = OrderedDict()
+
+    def stage(self, node: Node) -> Stage:
+        """The node's stage, built and with its weights loaded."""
+        if node not in self.stages:
+            self.stages[node] = node.make()
+            if len(self.stages) > self.kept_stages:
+                self.stages.popitem(last=False)
+        self.stages.move_to_end(node)
+        return self.stages[node]
+
+    def __call__(self, node: Node, rows: Sequence[Row], passes_by: Callable[[Row], bool]) -> list[Row]:
+        """Run one node over rows, as `apply` does; a stage that cannot be built is an error of these rows."""
+        return apply(node.name, lambda live: self.stage(node)(live), rows, passes_by, node.step, node.settings)
+
+
+class GroupWorker:
+    """The nodes of one group of one graph: rows in, rows out, as many and in the same order.
+
+    Args:
+        graph: whose nodes.
+        nodes: the names of those that run here; their weights are loaded at once.
+        report: gets the progress of every node with every batch.
+        max_unexpected: more unexpected failures in the whole run than this stop it.
+    """
 
     def __init__(
         self,
@@ -43,7 +78,10 @@ class Worker:
         report: Report | None = None,
         max_unexpected: int = DEFAULT_MAX_UNEXPECTED,
     ) -> None:
-        self.stages = [(node, node.make(), graph.passes_by(node.name)) for node in graph.nodes if node.name in nodes]
+        self.nodes = [(node, graph.passes_by(node.name)) for node in graph.nodes if node.name in nodes]
+        self.worker = Worker(kept_stages=len(self.nodes))
+        for node, _ in self.nodes:
+            self.worker.stage(node)
         self.report = report or CountUnexpected()
         self.max_unexpected = max_unexpected
 
@@ -54,16 +92,16 @@ class Worker:
             TooManyUnexpected: the whole run has more unexpected failures than `max_unexpected`.
         """
         done = list(rows)
-        for node, stage, passes_by in self.stages:
+        for node, passes_by in self.nodes:
             started, name = time.perf_counter(), node.name
             worked = sum(row["status"] == OK and not passes_by(row) for row in done)
-            done = apply(name, stage, done, passes_by, node.step, node.settings)
+            done = self.worker(node, done, passes_by)
             broke = tuple(
                 row["item_key"]
                 for row in done
                 if row["status"] == FAILED and row["reason"] == "unexpected" and row["node"] == name
             )
-            so_far = self.report(Progress(name, len(done), time.perf_counter() - started, len(broke), broke, worked))
+            so_far = self.report(Progress(name, len(done), time.perf_counter() - started, broke, worked))
             if so_far > self.max_unexpected:
                 raise TooManyUnexpected(
                     f"{so_far} rows failed unexpectedly, the last of them in {name!r}; `max_unexpected` allows "

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pipelines.graph import Graph
 from pipelines.night import manifest
 from pipelines.night.manifest import Published
-from pipelines.rows import BIG_COLUMNS, PENDING, Row, as_seen_by, plain, step_of
+from pipelines.rows import PENDING, Row, as_seen_by, is_big, plain, step_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ def results_of(published: Published, keys: Iterable[str], graph: Graph) -> dict[
     """
     wanted = pa.array(list(keys), pa.string())
     steps = steps_of(published)
-    made = {name for node in graph.nodes for name in node.adds if plain(name) not in BIG_COLUMNS}
+    made = {name for node in graph.nodes for name, kind in node.adds.items() if not is_big(kind)}
     found: dict[str, dict[str, Any]] = {}
     for table in manifest.read(published, "items"):
         for known in table.filter(pc.is_in(table["item_key"], wanted)).to_pylist():

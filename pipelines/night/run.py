@@ -212,15 +212,15 @@ def _on_ray(night: Night, made: Plan, held: Lease, connect: Callable[[], object]
     rows_uri = storage.join(made.run_uri, "render.parquet")
     storage.write(rows_uri, manifest.to_parquet(to_render))
     graph = night.graph()
-    ledger = data.Ledger.remote(len(to_render), [node.name for node in graph.nodes])  # type: ignore[attr-defined]  # ray adds it
-    held.on_lapse = lambda error: ray.get(ledger.stop.remote(error))
-    with progress.watch(lambda: ray.get(ledger.snapshot.remote()), sys.stderr):
+    run_state = data.RunState.remote(len(to_render), [node.name for node in graph.nodes])  # type: ignore[attr-defined]  # ray adds it
+    held.on_lapse = lambda error: ray.get(run_state.stop.remote(error))
+    with progress.watch(lambda: ray.get(run_state.snapshot.remote()), sys.stderr):
         data.run(
             graph,
             night.placement,
             rows_uri,
             storage.join(made.run_uri, "parts"),
-            ledger,
+            run_state,
             night.unexpected_allowed(len(to_render)),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +34,7 @@ class Compose:
         "region_rgb": pa.list_(pa.large_binary()),
         "variant_crops": CROPS,
     }
+    may_read: ClassVar[dict[str, pa.DataType]] = {}
     adds = {"finished_crops": CROPS, "ring_errors_before": SCORES, "ring_errors_after": SCORES}
 
     def __init__(self, settings: ComposeSettings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import pyarrow as pa
 
@@ -33,6 +34,7 @@ class HandOn:
         "regions_xyxy": REGIONS,
         "finished_crops": CROPS,
     }
+    may_read: ClassVar[dict[str, pa.DataType]] = {}
     adds = {"finished_bytes": pa.large_binary()}
 
     def __init__(self, settings: DeliverSettings) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
@@ -23,6 +23,7 @@ class Judge:
 
     pixels_version = 2
     reads = {"variant_scores": pa.list_(VARIANT_SCORES)}
+    may_read: ClassVar[dict[str, pa.DataType]] = {}
     adds = {"variant_kept": pa.list_(pa.bool_()), "variant_reasons": STRINGS}
 
     def __init__(self, settings: JudgeSettings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import pyarrow as pa
 
@@ -37,6 +38,7 @@ class Paint:
         "region_rgb": pa.list_(pa.large_binary()),
         "region_start": pa.list_(pa.large_binary()),
     }
+    may_read: ClassVar[dict[str, pa.DataType]] = {}
     adds = {"variant_seeds": pa.list_(pa.int64()), "variant_crops": CROPS}
 
     def __init__(self, settings: PaintSettings, painter: Painter | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
 
 import pyarrow as pa
 
@@ -44,6 +45,7 @@ class Read:
         "given_reference_bytes": pa.list_(pa.large_binary()),
         "start_at": pa.string(),
     }
+    may_read: ClassVar[dict[str, pa.DataType]] = {}
     adds = {
         "source_sha256": pa.string(),
         "size_wh": SIZE_WH,

@@ -13,7 +13,7 @@ from pipelines import catalogue
 from pipelines.errors import ConfigError, InfrastructureError, TooManyUnexpected
 from pipelines.executors import inline
 from pipelines.executors.placement import LOCAL, Group
-from pipelines.executors.worker import Worker
+from pipelines.executors.worker import GroupWorker
 from pipelines.night.manifest import to_parquet
 from pipelines.pixels.images import encode
 from pipelines.rows import FAILED, OK, REJECTED, to_table
@@ -53,13 +53,13 @@ def run_on_ray(graph, rows, placement, folder, max_unexpected=10):
 
     folder.mkdir()
     (folder / "rows.parquet").write_bytes(to_parquet(to_table(rows, graph.manifest_schema())))
-    ledger = data.Ledger.remote(len(rows), [node.name for node in graph.nodes])
+    run_state = data.RunState.remote(len(rows), [node.name for node in graph.nodes])
     data.run(
         graph,
         placement,
         str(folder / "rows.parquet"),
         str(folder / "parts"),
-        ledger,
+        run_state,
         max_unexpected,
     )
     return pa.concat_tables(
@@ -126,11 +126,11 @@ def test_run_that_was_stopped_elsewhere_stops_while_it_paints(tmp_path, local_ra
     recipe, rows = some_rows(tmp_path, count=4)
     graph = a_graph(recipe, Store(str(tmp_path / "out")))
     (tmp_path / "rows.parquet").write_bytes(to_parquet(to_table(rows, graph.manifest_schema())))
-    ledger = data.Ledger.remote(len(rows), [node.name for node in graph.nodes])
-    ledger.stop.remote(InfrastructureError("the lease lapsed"))
+    run_state = data.RunState.remote(len(rows), [node.name for node in graph.nodes])
+    run_state.stop.remote(InfrastructureError("the lease lapsed"))
 
     with pytest.raises(InfrastructureError, match="the lease lapsed"):
-        data.run(graph, ONE_PROCESS, str(tmp_path / "rows.parquet"), str(tmp_path / "parts"), ledger)
+        data.run(graph, ONE_PROCESS, str(tmp_path / "rows.parquet"), str(tmp_path / "parts"), run_state)
     assert not list((tmp_path / "parts").glob("*.parquet"))
 
 
@@ -200,7 +200,7 @@ def test_a_run_that_has_to_wait_for_others_says_so(local_ray, caplog):
 def test_worker_runs_its_own_nodes_only(tmp_path):
     recipe, rows = some_rows(tmp_path, count=2)
 
-    done = Worker(a_graph(recipe), ["read", "detect"])(rows)
+    done = GroupWorker(a_graph(recipe), ["read", "detect"])(rows)
 
     assert set(done[0]["seconds"]) == {"read", "detect"}
 
@@ -211,6 +211,6 @@ def test_worker_reports_the_rows_that_a_node_had_work_with_apart_from_those_that
     rows[1] |= {"start_at": "segment"}
     told = []
 
-    Worker(a_graph(recipe), ["read", "detect"], lambda progress: told.append(progress) or 0)(rows)
+    GroupWorker(a_graph(recipe), ["read", "detect"], lambda progress: told.append(progress) or 0)(rows)
 
     assert [(progress.node, progress.rows, progress.worked) for progress in told] == [("read", 3, 2), ("detect", 3, 1)]

@@ -42,6 +42,16 @@ def test_groups_that_stay_apart_keep_what_they_say(tmp_path: Path) -> None:
     assert [(one.memory_bytes, one.wait_s) for one in made] == [(one.memory_bytes, one.wait_s) for one in placement]
 
 
+def test_node_that_no_group_names_joins_the_node_before_it(tmp_path: Path) -> None:
+    graph = a_graph(a_recipe(tmp_path))
+    without = tuple(replace(one, nodes=tuple(set(one.nodes) - {"mask", "compose", "deliver"})) for one in GPU)
+
+    made = [one.nodes for one in fitted(without, graph)]
+
+    finding, painting = ("detect", "segment", "mask"), ("paint", "compose", "score", "judge", "deliver")
+    assert made == [("read",), finding, painting]
+
+
 def test_by_day_a_group_takes_its_neighbour_s_memory_along_and_waits_as_before() -> None:
     first, second = online(told(GB, 3 * GB, 5 * GB, 2 * GB))
 

@@ -40,9 +40,9 @@ def log_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def rendered(meter: Meter, clock: Clock, batches: int, rows: int = 10, seconds: float = 5.0) -> None:
     """So many batches one after the other, each read in no time and painted for so long."""
     for _ in range(batches):
-        meter.add(Progress("read", rows, 0.0, 0))
+        meter.add(Progress("read", rows, 0.0))
         clock.now += seconds
-        meter.add(Progress("paint", rows, seconds, 0))
+        meter.add(Progress("paint", rows, seconds))
 
 
 def test_meter_that_heard_nothing_knows_no_rate() -> None:
@@ -109,8 +109,8 @@ def test_rows_that_pass_a_stage_by_are_done_and_in_no_rate() -> None:
     meter = Meter(100, NODES, clock)
     for _ in range(6):
         clock.now += 4.0
-        meter.add(Progress("read", 10, 4.0, 0))
-        meter.add(Progress("paint", 10, 0.0, 0, worked=0))
+        meter.add(Progress("read", 10, 4.0))
+        meter.add(Progress("paint", 10, 0.0, worked=0))
 
     passed_by = meter.snapshot()[1]
 
@@ -120,8 +120,8 @@ def test_rows_that_pass_a_stage_by_are_done_and_in_no_rate() -> None:
 
 def test_batch_that_was_run_again_counts_no_more_than_all_rows_and_says_so() -> None:
     meter = Meter(10, NODES)
-    meter.add(Progress("read", 8, 0.1, 0))
-    meter.add(Progress("read", 8, 0.1, 0))
+    meter.add(Progress("read", 8, 0.1))
+    meter.add(Progress("read", 8, 0.1))
 
     assert (meter.snapshot()[0].rows_done, meter.snapshot()[0].again) == (10, 6)
 
@@ -155,7 +155,7 @@ def said_and_true(
         pace = chance.uniform(1 - jitter, 1 + jitter)
         for node, seconds in SECONDS.items():
             free[process] += seconds * pace
-            events.append((free[process], Progress(node, min(4, items - start), seconds * pace, 0)))
+            events.append((free[process], Progress(node, min(4, items - start), seconds * pace)))
     events.sort(key=lambda event: event[0])
     ends, said = max(free), []
     for now in np.arange(began + 3, ends, 3):
@@ -190,13 +190,20 @@ def test_time_left_of_uneven_work_is_right_until_the_last_two_rounds(items: int,
 def test_meter_answers_how_many_rows_broke_in_the_whole_run() -> None:
     meter = Meter(10, NODES)
 
-    assert [meter.add(Progress("read", 4, 0.1, 1)), meter.add(Progress("paint", 4, 0.1, 2))] == [1, 3]
+    assert [meter.add(Progress("read", 4, 0.1, ("a",))), meter.add(Progress("paint", 4, 0.1, ("b", "c")))] == [1, 3]
+
+
+def test_item_that_broke_in_a_batch_that_was_run_again_counts_once() -> None:
+    meter = Meter(10, NODES)
+
+    assert [meter.add(Progress("read", 4, 0.1, ("a",))) for _ in range(2)] == [1, 1]
+    assert meter.snapshot()[0].unexpected == 1
 
 
 def test_threads_may_report_side_by_side() -> None:
     meter = Meter(8000, NODES)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: meter.add(Progress("read", 1, 0.0, 0)), range(8000)))
+        list(pool.map(lambda _: meter.add(Progress("read", 1, 0.0)), range(8000)))
 
     assert meter.snapshot()[0].rows_done == 8000
 
@@ -209,9 +216,9 @@ def test_log_gets_sentences_and_the_record_every_node(log_folder: Path) -> None:
 
     with watch(meter.snapshot, stream, every_s=0.05) as record:
         time.sleep(0.02)
-        meter.add(Progress("read", 10, 0.5, 0))
+        meter.add(Progress("read", 10, 0.5))
         time.sleep(0.12)
-        meter.add(Progress("paint", 10, 0.5, 1))
+        meter.add(Progress("paint", 10, 0.5, ("a",)))
 
     assert record is not None
     assert record.parent == log_folder
@@ -265,8 +272,8 @@ def test_run_goes_on_without_a_record_where_none_can_be_written(
 def test_terminal_gets_a_line_a_stage_with_rows_rate_and_time_left() -> None:
     clock = Clock()
     meter, stream, stop = Meter(1200, NODES, clock), Terminal(), threading.Event()
-    meter.add(Progress("read", 1200, 0.0, 0))
-    for broken in (1, 0, 0, 0, 0):
+    meter.add(Progress("read", 1200, 0.0))
+    for broken in (("a",), (), (), (), ()):
         clock.now += 2
         meter.add(Progress("paint", 40, 2.0, broken))
     threading.Timer(0.1, stop.set).start()

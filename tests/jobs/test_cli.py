@@ -149,7 +149,7 @@ def test_gpus_where_there_are_none_are_told_by_the_doctor(folder):
 
     devices = next(finding for finding in json.loads(out)["findings"] if finding["check"] == "devices")
     assert code == 2
-    assert "asks for 1 GPUs, here are 0" in devices["to_do"]
+    assert "asks for 1 GPUs and this machine has 0" in devices["to_do"]
 
 
 def test_doctor_finds_weights_catalogue_and_output_in_order(folder):

@@ -11,13 +11,15 @@ import pyarrow as pa
 from fastapi.testclient import TestClient
 
 from pipelines.errors import ConfigError, InfrastructureError, PackshotError
-from pipelines.graph import Graph, build
+from pipelines.executors.placement import LOCAL
+from pipelines.graph import Graph
 from pipelines.pixels.images import encode
 from pipelines.recipe import Recipe
 from pipelines.rows import Row
+from pipelines.stages import StageClass
 from pipelines.stages.detect import Detect
 from serve.app import MAX_BODY_BYTES, build_app
-from serve.executor import Nodes
+from serve.executor import BatchWorker
 from serve.served import with_hashes
 from tests.fakes import a_graph, a_picture, a_recipe
 
@@ -30,6 +32,7 @@ class Refusing:
 
     error: ClassVar[Exception] = ConfigError("these settings do not go together")
     reads: ClassVar[dict[str, pa.DataType]] = {}
+    may_read: ClassVar[dict[str, pa.DataType]] = {}
     adds: ClassVar[dict[str, pa.DataType]] = {
         **Detect.adds,
         "variant_seeds": pa.list_(pa.int64()),
@@ -69,7 +72,7 @@ class LosingItsStore(RefusingRows):
     error = InfrastructureError("the store does not answer")
 
 
-def a_picky_graph(recipe: Recipe, stage: type = Refusing) -> Graph:
+def a_picky_graph(recipe: Recipe, stage: StageClass = Refusing) -> Graph:
     """The fakes' graph, but where paint has 7 steps, or detect a score of 0.77, this stage is in its place."""
     refusing = {"paint": recipe.paint.steps == 7, "detect": recipe.detect.min_score == 0.77}
     nodes = a_graph(recipe).nodes
@@ -84,8 +87,7 @@ class Rendering:
 
     async def __call__(self, row: Row, recipe: Recipe) -> Row:
         self.asked.append((row, recipe))
-        names = [node.name for node in build(recipe).nodes]
-        (done,) = Nodes(names, a_graph)([(row, recipe)])
+        (done,) = BatchWorker(LOCAL, 0, a_graph)([(row, recipe)])
         if isinstance(done, PackshotError):
             raise done
         return done

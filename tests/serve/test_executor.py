@@ -16,7 +16,8 @@ from pipelines.graph import Graph
 from pipelines.pixels.images import encode
 from pipelines.recipe import Recipe
 from pipelines.rows import Row
-from serve.executor import Nodes, online
+from pipelines.stages import StageClass
+from serve.executor import BatchWorker, online
 from tests.fakes import POISON, a_graph, a_picture, a_recipe
 from tests.serve.clients import Broken, LosingItsStore, Lost, Refusing, RefusingRows, a_picky_graph
 
@@ -38,14 +39,14 @@ def pixels(rows: Sequence[Row]) -> list[object]:
 
 
 def test_no_payloads_give_no_rows() -> None:
-    assert Nodes(["read"], a_graph)([]) == []
+    assert BatchWorker(LOCAL, 0, a_graph)([]) == []
 
 
 def test_rows_come_out_as_inline_makes_them(tmp_path: Path) -> None:
     recipe = a_recipe(tmp_path)
     rows = some_rows(recipe)
 
-    online_rows = Nodes(LOCAL[0].nodes, a_graph)([(row, recipe) for row in rows])
+    online_rows = BatchWorker(LOCAL, 0, a_graph)([(row, recipe) for row in rows])
 
     assert pixels(online_rows) == pixels(inline.run(a_graph(recipe), rows))  # type: ignore[arg-type]
     assert all(row["image_files"] for row in online_rows)  # type: ignore[index]
@@ -61,7 +62,7 @@ def test_two_recipes_that_share_a_node_are_one_batch_there(tmp_path: Path) -> No
         )
 
     payloads = [(row, recipe) for recipe in (strict, lax) for row in some_rows(recipe, 2)]
-    done = Nodes(LOCAL[0].nodes, watched)(payloads)
+    done = BatchWorker(LOCAL, 0, watched)(payloads)
 
     assert sizes["paint"] == [4]
     assert sizes["judge"] == [2, 2]
@@ -75,7 +76,7 @@ def test_a_row_that_breaks_a_stage_fails_alone(tmp_path: Path) -> None:
     poisoned[0, 0] = POISON
     rows[3] = {**rows[3], "given_image_bytes": encode(poisoned, "png")}
 
-    done = Nodes(LOCAL[0].nodes, a_graph)([(row, recipe) for row in rows])
+    done = BatchWorker(LOCAL, 0, a_graph)([(row, recipe) for row in rows])
 
     assert [row["status"] for row in done] == ["ok"] * 3 + ["failed"] + ["ok"] * 4  # type: ignore[index]
 
@@ -92,7 +93,7 @@ def test_a_stage_that_cannot_be_built_is_its_own_recipe_s_matter(tmp_path: Path,
     good, bad = a_recipe(tmp_path), a_recipe(tmp_path, paint={"steps": 7})
 
     (row,) = some_rows(good, 1)
-    done = Nodes(LOCAL[0].nodes, partial(a_picky_graph, stage=stage))([(row, bad), (row, good), (row, bad)])
+    done = BatchWorker(LOCAL, 0, partial(a_picky_graph, stage=stage))([(row, bad), (row, good), (row, bad)])
 
     answers = [type(one) if isinstance(one, PackshotError) else (one["status"], one["reason"]) for one in done]
     assert answers == [answer, ("ok", None), answer]
@@ -104,9 +105,9 @@ def test_what_a_stage_raises_while_it_runs_is_its_own_recipe_s_matter(
 ) -> None:
     good, bad = a_recipe(tmp_path), a_recipe(tmp_path, paint={"steps": 7})
     (row,) = some_rows(good, 1)
-    (expected,) = Nodes(LOCAL[0].nodes, a_graph)([(row, good)])
+    (expected,) = BatchWorker(LOCAL, 0, a_graph)([(row, good)])
 
-    first, second, third = Nodes(LOCAL[0].nodes, partial(a_picky_graph, stage=stage))(
+    first, second, third = BatchWorker(LOCAL, 0, partial(a_picky_graph, stage=stage))(
         [(row, bad), (row, good), (row, bad)]
     )
 
@@ -116,10 +117,8 @@ def test_what_a_stage_raises_while_it_runs_is_its_own_recipe_s_matter(
 
 def test_between_groups_travels_what_later_nodes_read(tmp_path: Path) -> None:
     recipe = a_recipe(tmp_path)
-    first, second = online(GPU)
-
-    (between,) = Nodes(first.nodes, a_graph)([(row, recipe) for row in some_rows(recipe, 1)])
-    (done,) = Nodes(second.nodes, a_graph)([(between, recipe)])  # type: ignore[list-item]
+    (between,) = BatchWorker(online(GPU), 0, a_graph)([(row, recipe) for row in some_rows(recipe, 1)])
+    (done,) = BatchWorker(online(GPU), 1, a_graph)([(between, recipe)])  # type: ignore[list-item]
 
     assert "given_image_bytes" not in between  # type: ignore[operator]
     assert {"image_bytes", "region_rgb"} <= set(between)  # type: ignore[arg-type]
@@ -140,9 +139,10 @@ def test_by_day_read_and_deliver_join_their_neighbours(tmp_path: Path) -> None:
 class _Watched:
     """A stage's class that notes how many rows each call had."""
 
-    def __init__(self, name: str, stage: type, sizes: dict[str, list[int]]) -> None:
+    def __init__(self, name: str, stage: StageClass, sizes: dict[str, list[int]]) -> None:
         self.name, self.stage, self.sizes = name, stage, sizes
-        self.reads, self.adds, self.pixels_version = stage.reads, stage.adds, stage.pixels_version  # type: ignore[attr-defined]
+        self.reads, self.may_read, self.adds = stage.reads, stage.may_read, stage.adds
+        self.pixels_version = stage.pixels_version
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Watched) and other.name == self.name
