@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, TextColumn
+from rich.progress import BarColumn, Task, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
@@ -127,11 +127,11 @@ class Board(RichProgress):
 
     def enter(self, snapshot: Snapshot, elapsed_s: float) -> list[Pace]:
         """Take in how far every node is; answer how fast each is, and draw it on a terminal."""
-        while len(self.tasks) < 2 * len(snapshot):
-            node = snapshot[len(self.tasks) // 2]
-            self.add_task(node.node, start=False, total=node.rows_total, rate="", left="")
-            self.add_task(node.node, start=False, total=None, visible=False)
-        paces = [self._enter(one, 2 * number) for number, one in enumerate(snapshot)]
+        for one in () if self.tasks else snapshot:
+            self.add_task(one.node, start=False, total=one.rows_total, rate="", left="")
+            self.add_task(one.node, start=False, total=None, visible=False)  # the rows that its stage was called on
+        tasks = zip(self.tasks[::2], self.tasks[1::2], strict=True)
+        paces = [self._enter(one, *of_node) for one, of_node in zip(snapshot, tasks, strict=True)]
         unexpected = sum(one.unexpected for one in snapshot)
         has_begun = any(one.rows_done for one in snapshot)
         broke = f"{unexpected:,} failed unexpectedly, " if unexpected else "" if has_begun else "loading models, "
@@ -139,8 +139,7 @@ class Board(RichProgress):
         self.refresh()
         return paces
 
-    def _enter(self, one: NodeProgress, number: int) -> Pace:
-        done, worked = self.tasks[number], self.tasks[number + 1]
+    def _enter(self, one: NodeProgress, done: Task, worked: Task) -> Pace:
         # Only where something came: rich forgets the batches before its period at every update.
         for task, rows in ((done, one.rows_done), (worked, one.rows_worked)):
             if rows > task.completed:
@@ -149,8 +148,9 @@ class Board(RichProgress):
         is_early, is_done = (done.elapsed or 0.0) < FIRST_SPEED_AFTER_S, one.rows_done >= one.rows_total
         pace = Pace() if is_early else Pace(done.speed, worked.speed, done.time_remaining)
         pace = replace(pace, left_s=0.0) if is_done else pace
-        left = "done" if is_done else "waiting" if pace.left_s is None else f"{_clock(pace.left_s)} left"
-        done.fields.update(rate="" if pace.worked_per_s is None else _speed(pace.worked_per_s), left=left)
+        left = "" if pace.left_s is None else f"{_clock(pace.left_s)} left"
+        done.fields["rate"] = "" if pace.worked_per_s is None else _speed(pace.worked_per_s)
+        done.fields["left"] = "done" if is_done else left if one.rows_done else "waiting"
         return pace
 
 

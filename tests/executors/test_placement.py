@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.executors.placement import GPU, Group, Placement, fitted, memory_of
+from pipelines.errors import ConfigError
+from pipelines.executors.placement import GPU, LOCAL, LOCAL_CPUS, Group, Placement, check_fits, fitted, memory_of
 from serve.executor import online
 from tests.fakes import a_graph, a_recipe
 
@@ -64,3 +65,15 @@ def test_memory_that_nobody_states_is_unknown_and_not_nothing() -> None:
 
     assert memory_of((silent, silent)) is None
     assert memory_of((silent, told_of)) == GB
+
+
+def test_placement_that_would_wait_for_ever_is_refused_with_what_is_there() -> None:
+    check_fits(LOCAL, cpus=LOCAL_CPUS, gpus=0)
+    check_fits(LOCAL, cpus=LOCAL_CPUS - 2, gpus=0, cpus_beside=0)
+
+    with pytest.raises(
+        ConfigError, match=r"needs 4 CPUs \(2 of them for Ray's own .*\); the cluster has 3"
+    ):
+        check_fits(LOCAL, cpus=LOCAL_CPUS - 1, gpus=0)
+    with pytest.raises(ConfigError, match=r"asks for 1 GPUs and this machine has 0; .*`--placement local`"):
+        check_fits(GPU, cpus=64, gpus=0, there="this machine")
