@@ -10,9 +10,7 @@ import contextlib
 import functools
 import hashlib
 import mimetypes
-import os
 import re
-import threading
 import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -21,64 +19,21 @@ from urllib.parse import urlsplit
 import tenacity
 from botocore import exceptions as aws  # type: ignore[import-untyped, unused-ignore]  # botocore ships no types
 
-from pipelines.errors import Changed, Missing, PackshotError, StorageError, TooManyBytes
+from pipelines.errors import StorageError, TooManyBytes
 from pipelines.storage.file import File
+from pipelines.storage.s3_client import client, plain_errors, status_of
 from pipelines.storage.uris import S3, bucket_and_key
 
 if TYPE_CHECKING:
     import pyarrow.fs
 
-DEFAULT_REGION = "us-east-1"
 _PIECE_BYTES = 1 << 20
 _DIRECTORY_BUCKET = "--x-s3"  # ends the names of S3 Express buckets
 _OWN_ENDPOINT = re.compile(r"s3([.-][a-z0-9-]+)?\.amazonaws\.com(\.cn)?")
-_REFUSED = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}  # AWS: some of them with 400
-_ABSENT = {"NoSuchKey", "NotFound", "404", "KeyTooLongError"}
-_NO_CREDENTIALS = (aws.NoCredentialsError, aws.PartialCredentialsError, aws.CredentialRetrievalError, aws.SSOError)
-_NO_ANSWER = (aws.ConnectionError, aws.HTTPClientError)
-_LOCK = threading.Lock()
 
 
 class _Damaged(Exception):
     """The body was shorter, or other bytes, than announced; asking again may help."""
-
-
-def client() -> Any:
-    """This process's S3 client; a new one is made when an `AWS_...` variable of the environment has changed.
-
-    Raises:
-        StorageError: the environment's profile, region or endpoint cannot be used.
-    """
-    names = sorted(name for name in os.environ if name.startswith("AWS_"))
-    return _client_for(tuple((name, os.environ.get(name)) for name in names))
-
-
-@functools.lru_cache(maxsize=1)
-def _client_for(environment: tuple[tuple[str, str | None], ...]) -> Any:
-    import boto3  # type: ignore[import-untyped, unused-ignore]  # boto3 ships no types
-    from botocore.config import Config  # type: ignore[import-untyped, unused-ignore]  # the same
-
-    # Standard mode with 5 attempts lost nothing under injected faults; adaptive took six times as long.
-    config = Config(
-        retries={"mode": "standard", "total_max_attempts": 5},
-        connect_timeout=10,
-        read_timeout=60,
-        max_pool_connections=64,
-    )
-    try:
-        with _LOCK:  # making a client is not thread-safe, using one is
-            session = boto3.session.Session()
-            return session.client("s3", region_name=_region(session), config=config)
-    except (aws.BotoCoreError, ValueError) as error:
-        raise StorageError(
-            f"the AWS settings of this environment make no S3 client ({type(error).__name__}); "
-            f"check AWS_PROFILE, AWS_REGION and AWS_ENDPOINT_URL"
-        ) from error
-
-
-def _region(session: Any) -> str:
-    # boto3 itself reads AWS_DEFAULT_REGION alone; every other SDK reads AWS_REGION.
-    return os.environ.get("AWS_REGION") or session.region_name or DEFAULT_REGION
 
 
 # --- listing
@@ -99,7 +54,7 @@ def list_files(uri: str, deep: bool) -> Iterator[File]:
 def list_folders(uri: str) -> list[str]:
     """List the common prefixes directly below a prefix."""
     bucket, key = bucket_and_key(uri)
-    with _plain_errors(uri):
+    with plain_errors(uri):
         pages = _pages(bucket, key, deep=False)
         found = [prefix["Prefix"] for page in pages for prefix in page.get("CommonPrefixes", ())]
     return sorted(f"{S3}{bucket}/{prefix.rstrip('/')}" for prefix in found)
@@ -110,13 +65,13 @@ def exists(uri: str) -> bool:
     bucket, key = bucket_and_key(uri)
     if _object(bucket, key, uri):
         return True
-    with _plain_errors(uri):  # a HEAD answers 404 for a missing bucket as well; a listing tells them apart
+    with plain_errors(uri):  # a HEAD answers 404 for a missing bucket as well; a listing tells them apart
         client().list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
     return False
 
 
 def _below(uri: str, bucket: str, key: str, deep: bool) -> Iterator[File]:
-    with _plain_errors(uri):
+    with plain_errors(uri):
         for page in _pages(bucket, key, deep):
             for found in page.get("Contents", ()):
                 if not (found["Key"].endswith("/") and found["Size"] == 0):
@@ -129,11 +84,11 @@ def _pages(bucket: str, key: str, deep: bool) -> Any:
 
 
 def _object(bucket: str, key: str, uri: str) -> File | None:
-    with _plain_errors(uri):
+    with plain_errors(uri):
         try:
             head = client().head_object(Bucket=bucket, Key=key)
         except aws.ClientError as error:
-            if _status(error) == 404:
+            if status_of(error) == 404:
                 return None
             raise
     return _file(bucket, key, head["ContentLength"], head["ETag"])
@@ -168,7 +123,7 @@ def read(uri: str, version: str | None, max_bytes: int | None) -> bytes:
 
 def _read_once(uri: str, version: str | None, max_bytes: int | None) -> bytes:
     bucket, key = bucket_and_key(uri)
-    with _plain_errors(uri):
+    with plain_errors(uri):
         answer = client().get_object(Bucket=bucket, Key=key, **({"IfMatch": f'"{version}"'} if version else {}))
     length = answer.get("ContentLength")
     with contextlib.closing(answer["Body"]) as body:
@@ -211,7 +166,7 @@ def write(uri: str, data: bytes, if_absent: bool) -> bool:
     bucket, key = bucket_and_key(uri)
     kind = mimetypes.guess_type(key)[0] or "application/octet-stream"
     wanted = {"Bucket": bucket, "Key": key, "Body": data, "ContentType": kind}
-    with _plain_errors(uri):
+    with plain_errors(uri):
         if if_absent:
             return _put_if_absent(wanted)
         client().put_object(**wanted)
@@ -222,7 +177,7 @@ def _put_if_absent(wanted: dict[str, Any]) -> bool:
     mark = {"packshot-write": uuid.uuid4().hex}
     # 409: a rival is writing the same key; afterwards the key is taken, or is free because that write failed.
     retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(lambda error: isinstance(error, aws.ClientError) and _status(error) == 409),
+        retry=tenacity.retry_if_exception(lambda error: isinstance(error, aws.ClientError) and status_of(error) == 409),
         stop=tenacity.stop_after_attempt(8),
         wait=tenacity.wait_random_exponential(0.1, max=5),
         reraise=True,
@@ -230,7 +185,7 @@ def _put_if_absent(wanted: dict[str, Any]) -> bool:
     try:
         retrying(functools.partial(client().put_object, **wanted, IfNoneMatch="*", Metadata=mark))
     except aws.ClientError as error:
-        if _status(error) != 412:
+        if status_of(error) != 412:
             raise
         retries = error.response["ResponseMetadata"].get("RetryAttempts", 0) + retrying.statistics["attempt_number"] - 1
         # An earlier attempt of this very call may have written it, its answer lost on the way.
@@ -246,7 +201,7 @@ def _has_mark(wanted: dict[str, Any], mark: dict[str, str]) -> bool:
 def delete(uri: str) -> None:
     """Remove an object."""
     bucket, key = bucket_and_key(uri)
-    with _plain_errors(uri):
+    with plain_errors(uri):
         client().delete_object(Bucket=bucket, Key=key)
 
 
@@ -275,7 +230,7 @@ def arrow(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
 def _keys(made: Any) -> dict[str, Any]:
     from botocore.credentials import RefreshableCredentials  # type: ignore[import-untyped, unused-ignore]  # botocore ships no types
 
-    with _plain_errors(S3):
+    with plain_errors(S3):
         credentials = made._request_signer._credentials
         if credentials is None:
             raise aws.NoCredentialsError
@@ -284,57 +239,3 @@ def _keys(made: Any) -> dict[str, Any]:
     if isinstance(credentials, RefreshableCredentials):
         return {}
     return {"access_key": frozen.access_key, "secret_key": frozen.secret_key, "session_token": frozen.token}
-
-
-# --- errors
-
-
-@contextlib.contextmanager
-def _plain_errors(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except (aws.ClientError, aws.BotoCoreError) as error:
-        raise _error(uri, error) from error
-
-
-def _status(error: Any) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _error(uri: str, error: Exception) -> PackshotError:
-    bucket = uri.removeprefix(S3).partition("/")[0]
-    if isinstance(error, aws.ClientError):
-        return _answered_error(uri, bucket, error)
-    if isinstance(error, _NO_CREDENTIALS):
-        return StorageError(
-            f"there are no complete AWS credentials for {uri}; "
-            f"set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-        )
-    if isinstance(error, _NO_ANSWER):
-        endpoint = urlsplit(client().meta.endpoint_url)
-        return StorageError(
-            f"the S3 endpoint {endpoint.scheme}://{endpoint.netloc.rpartition('@')[2]} does not answer "
-            f"({type(error).__name__}); check AWS_ENDPOINT_URL, AWS_REGION and the network"
-        )
-    if isinstance(error, aws.ParamValidationError):
-        return StorageError(f"{uri!r} cannot be: {bucket!r} is no possible name of a bucket, or the key is empty")
-    return StorageError(f"S3 failed at {uri} ({type(error).__name__})")
-
-
-def _answered_error(uri: str, bucket: str, error: Any) -> PackshotError:
-    code, status = str(error.response.get("Error", {}).get("Code", "")), _status(error)
-    if code == "NoSuchBucket":
-        return StorageError(f"the bucket {bucket!r} does not exist; check its name and AWS_ENDPOINT_URL")
-    if code in _ABSENT:
-        return Missing(f"{uri} is not there")
-    if code == "InvalidObjectState":
-        return Missing(f"{uri} is archived and cannot be read as it is; restore it first")
-    if status == 412:
-        return Changed(f"{uri} is no longer the version that was listed")
-    if code in _REFUSED or status in (401, 403):
-        return StorageError(
-            f"S3 refuses these credentials for {uri} ({code or status}); "
-            f"check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and their rights "
-            f"(without the right to list, a missing object is refused as well)"
-        )
-    return StorageError(f"S3 failed at {uri} ({code or 'no code'}, HTTP {status})")

@@ -7,7 +7,7 @@ import pytest
 from pipelines import storage
 from pipelines.errors import InfrastructureError, Missing
 from pipelines.night import manifest
-from pipelines.storage import s3
+from pipelines.storage import s3_client
 
 
 def published(tmp_path, run_id, statuses, hashes=None):
@@ -53,11 +53,11 @@ def test_looking_at_runs_lists_nothing_of_what_lies_in_them(bucket):
         storage.write(storage.join(manifest.run_uri(output, 1), "parts", f"{number}.parquet"), b"a part")
     asked = []
     remember = lambda model, **_: asked.append(model.name)  # noqa: E731  # botocore's hook wants a callable
-    s3.client().meta.events.register("before-call.s3", remember)
+    s3_client.client().meta.events.register("before-call.s3", remember)
 
     found = manifest.runs(output)
 
-    s3.client().meta.events.unregister("before-call.s3", remember)
+    s3_client.client().meta.events.unregister("before-call.s3", remember)
     assert found.newest.run_id == 1
     assert asked == ["ListObjectsV2", "GetObject"]
 
