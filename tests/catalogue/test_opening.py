@@ -8,9 +8,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import catalogue, storage
+from pipelines import catalogue, recipe, storage
 from pipelines.errors import ConfigError
 from tests.catalogue.given import a_recipe, a_table
+
+
+@pytest.fixture
+def settings() -> recipe.CatalogueSettings:
+    return recipe.CatalogueSettings()
 
 
 @pytest.mark.parametrize(

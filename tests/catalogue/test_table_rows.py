@@ -8,14 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import catalogue, recipe, rows
+from pipelines import catalogue, rows
 from pipelines.errors import ConfigError
 from tests.catalogue.given import ITEMS, a_recipe, a_table
-
-
-@pytest.fixture
-def settings() -> recipe.CatalogueSettings:
-    return recipe.CatalogueSettings()
 
 
 def test_no_rows_come_from_no_items():

@@ -6,10 +6,15 @@ import json
 
 import pytest
 
-from pipelines import catalogue
+from pipelines import catalogue, recipe
 from pipelines.catalogue.tables import parse
 from pipelines.errors import ConfigError
 from tests.catalogue.given import words_of
+
+
+@pytest.fixture
+def settings() -> recipe.CatalogueSettings:
+    return recipe.CatalogueSettings()
 
 
 @pytest.mark.parametrize(
