@@ -272,12 +272,6 @@ def plain(name: str) -> str:
     return name.partition(".")[0]
 
 
-def schema(columns: Mapping[str, pa.DataType], only: Iterable[str] | None = None) -> pa.Schema:
-    """An Arrow schema of columns, in their order; with `only`, of those columns alone."""
-    wanted = set(columns if only is None else only)
-    return pa.schema([(name, kind) for name, kind in columns.items() if name in wanted])
-
-
 def to_table(rows: Iterable[Row], arrow_schema: pa.Schema) -> pa.Table:
     """Rows as a table of exactly this schema: a column that no row has is all null, others are left out.
 
