@@ -84,7 +84,7 @@ def test_a_place_may_be_a_list_or_text(column, cell, places):
     (row,) = catalogue.rows(a_recipe(), a_table(**{column: [cell, None]}).slice(0, 1), "/data")
 
     assert (row["status"], row[column]) == ("ok", places)
-    rows.to_table([row], rows.schema(rows.CATALOGUE_COLUMNS))
+    rows.to_table([row], pa.schema(list(rows.CATALOGUE_COLUMNS.items())))
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_every_row_has_every_column_and_fits_its_schema():
     made = catalogue.rows(kept, a_table(when=pa.array([0, None], pa.timestamp("s"))), "/data")
 
     assert all(list(row) == list(every) for row in made)
-    back = rows.to_table(made, rows.schema(every)).to_pylist()
+    back = rows.to_table(made, pa.schema(list(every.items()))).to_pylist()
     assert [row["status"] for row in back] == ["ok", "ok"]
     assert dict(back[0]["columns"]) == {
         **{name: values[0] for name, values in ITEMS.items()},
@@ -210,7 +210,7 @@ def test_a_link_to_itself_and_a_name_that_is_not_utf_8_are_their_rows_alone(tmp_
     assert (good["item_key"], good["status"]) == ("a.jpg", "ok")
     assert (bad["item_key"], bad["status"], bad["reason"]) == ("caf\\xe9.jpg", "failed", "bad_value")
     assert "not UTF-8; rename" in bad["detail"]
-    rows.to_table([good, bad], rows.schema(rows.CATALOGUE_COLUMNS))
+    rows.to_table([good, bad], pa.schema(list(rows.CATALOGUE_COLUMNS.items())))
     assert listed["source_version"] is not None
     assert (unlisted["status"], unlisted["source_version"]) == ("ok", None)
 
