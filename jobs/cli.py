@@ -344,11 +344,12 @@ def _ray() -> Any:
 
 
 def _warn_of_unknown_words(recipe: Recipe) -> None:
-    from pipelines.models.words import warnings
+    from pipelines.executors.words import unknown_to
 
     paint = [_without_columns(template) for template in recipe.prompts.paint]
-    for warning in warnings(recipe, [_without_columns(recipe.prompts.find)], paint):
-        err.print(f"warning: {warning}", highlight=False)
+    if words := unknown_to(recipe, [_without_columns(recipe.prompts.find)], paint):
+        named = ", ".join(map(repr, words))
+        err.print(f"warning: the embedded models do not know {named}, and pass over such words", highlight=False)
 
 
 def _without_columns(template: str) -> str:

@@ -13,7 +13,8 @@ from math import inf
 from pipelines import catalogue, storage
 from pipelines.errors import PackshotError
 from pipelines.executors.placement import check_fits, named
-from pipelines.models.loading import inspect, pinned, weights_hash
+from pipelines.models.checkpoints import pinned, weights_hash
+from pipelines.models.loading import inspect
 from pipelines.recipe import Recipe
 from pipelines.strict import Checkpoint
 

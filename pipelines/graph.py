@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.errors import ConfigError
-from pipelines.models.loading import weights_hash
+from pipelines.models.checkpoints import weights_hash
 from pipelines.recipe import Recipe
 from pipelines.recipe.settings import DeliverSettings
 from pipelines.recipe.step import StepSettings
@@ -89,9 +89,9 @@ class Node:
     def fingerprint(self) -> str:
         """What the node does to any item: settings, weights' hash and the stage's pixels_version, as canonical JSON."""
         weights = [weights_hash(checkpoint) for checkpoint in self.settings.weights().values()]
-        return json.dumps(
-            [self.name, self.stage.pixels_version, self.settings.model_dump(mode="json"), weights], sort_keys=True
-        )
+        # By alias: a setting with a new name has its first one here, so that what was rendered keeps its keys.
+        settings = self.settings.model_dump(mode="json", by_alias=True)
+        return json.dumps([self.name, self.stage.pixels_version, settings, weights], sort_keys=True)
 
     def keyed_columns(self) -> tuple[str, ...]:
         """The catalogue's columns that count in this node's key; what `read` fetches counts as URI and version."""

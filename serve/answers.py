@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 from importlib.metadata import version
-from typing import Any
 
-from pipelines.models.words import unknown_words
+from pipelines.executors.words import unknown_to
 from pipelines.recipe import Recipe
 from pipelines.rows import FAILED, REASONS, Row, as_seen_by, in_step
 from serve.errors import Refused
@@ -114,9 +113,7 @@ def _warnings(row: Row, recipe: Recipe) -> list[str]:
     if not recipe.uses_embedded():
         return []
     steps = range(1, len(recipe.chain()) + 1)
-    texts: list[Any] = [row[in_step("find_prompt", step)] for step in steps]
-    texts += [prompt for step in steps for prompt in row[in_step("paint_prompts", step)]]
-    embedded = [checkpoint for checkpoint in recipe.checkpoints().values() if checkpoint.is_embedded]
-    words = sorted({word for checkpoint in embedded for word in unknown_words(checkpoint, texts)})
-    unknown = [f"The embedded models do not know {', '.join(map(repr, words))} and ignored it."] if words else []
-    return [SAMPLE_WORLD, *unknown]
+    find = [row[in_step("find_prompt", step)] for step in steps]
+    paint = [prompt for step in steps for prompt in row[in_step("paint_prompts", step)]]
+    words = ", ".join(map(repr, unknown_to(recipe, find, paint)))
+    return [SAMPLE_WORLD, *([f"The embedded models do not know {words} and ignored it."] if words else [])]

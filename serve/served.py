@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipelines import recipe as recipes
 from pipelines.errors import ConfigError
-from pipelines.models.loading import fused, weights_hash
+from pipelines.models.checkpoints import weights_hash
 from pipelines.recipe import Recipe
 from pipelines.recipe.settings import Lora, ReadSettings
 from pipelines.rows import in_step
@@ -105,7 +105,7 @@ def _painters(recipe: Recipe) -> Iterator[tuple[str, Checkpoint, tuple[Lora, ...
     """Every painter of a recipe: its node, its weights, and the LoRAs added to them."""
     for number, step in enumerate(recipe.chain(), start=1):
         if step.paint.role in step.paint.weights():
-            yield in_step("paint", number), step.paint.checkpoint, fused(step.paint)
+            yield in_step("paint", number), step.paint.checkpoint, step.paint.added_loras()
 
 
 def _named(loras: tuple[Lora, ...]) -> str:

@@ -16,8 +16,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("pipelines", "tests", "serve", "jobs", "pyproject.toml")
-DINO, DINO_PTH, CLIP, SAM, PAINTER = (
-    f"pipelines/models/{name}.py" for name in ("grounding_dino", "groundingdino_py", "clip", "sam", "inpainting")
+DINO, DINO_PTH, CLIP, SAM, PAINTER, CALLS = (
+    f"pipelines/models/{name}.py"
+    for name in ("grounding_dino", "groundingdino_py", "clip", "sam", "inpainting", "calls")
 )
 
 
@@ -32,33 +33,39 @@ class Mutant:
     killed_by: str
 
 
-def _of(adapter: str, *slips: tuple[str, str, str]) -> list[Mutant]:
+def _of(adapter: str, *slips: tuple[str, str, str], file: str | None = None) -> list[Mutant]:
+    """Slips in an adapter's file, or in another one that it calls; the adapter's own tests must notice them."""
     stem = Path(adapter).stem
-    return [Mutant(f"{stem}: {name}", adapter, old, new, f"tests/models/test_{stem}.py") for name, old, new in slips]
+    tests = f"tests/models/test_{stem}.py"
+    return [Mutant(f"{stem}: {name}", file or adapter, old, new, tests) for name, old, new in slips]
 
 
-STACKED = "torch.from_numpy(np.stack({})).to(device()).permute(0, 3, 1, 2).float() / 255"
-SHOWN, SQUARES = STACKED.format("shown"), STACKED.format("squares")
-MEAN, STD = "mean = torch.tensor(self.network.mean,", "std = torch.tensor(self.network.std,"
+STACKED = "torch.from_numpy(np.stack(pictures)).to(device).permute(0, 3, 1, 2).float() / 255"
+MEAN, STD = "torch.tensor(mean, device", "torch.tensor(std, device"
 HALF = "(0.5, 0.5, 0.5)"
 BLUE_FIRST = "[..., ::-1].copy()"
 LEVELS = "return (picture * 255).round().astype(np.uint8) if"
 PIXELS = "rgb.astype(np.float32) / 127.5 - 1"
 PROMPTS, NEGATIVES = "torch.cat([encoded[one.prompt] for one in batch])", "torch.cat(negative)"
-SAM_PIXELS = "self.sam.preprocess(torch.from_numpy(one).permute(2, 0, 1).to(device()))"
+SAM_PIXELS = "torch.from_numpy(one).permute(2, 0, 1).to(self.call.device)"
+
+NORMALISING = (
+    ("blue comes first", STACKED, STACKED.replace("np.stack(pictures)", f"np.stack(pictures){BLUE_FIRST}")),
+    ("mean is a half", MEAN, MEAN.replace("mean", HALF)),
+    ("deviation is a half", STD, STD.replace("std", HALF)),
+    ("pixels are 0 to 255", STACKED, STACKED.removesuffix(" / 255")),
+)
 
 MUTANTS: tuple[Mutant, ...] = (
+    *_of(DINO, *NORMALISING, file=CALLS),
+    *_of(CLIP, *NORMALISING, file=CALLS),
     *_of(
         DINO,
-        ("blue comes first", SHOWN, SHOWN.replace("np.stack(shown)", f"np.stack(shown){BLUE_FIRST}")),
-        ("mean is a half", MEAN, MEAN.replace("self.network.mean", HALF)),
-        ("deviation is a half", STD, STD.replace("self.network.std", HALF)),
         (
             "padding is attended to",
-            'tokens["input_ids"].to(device()), tokens["attention_mask"].to(device())',
-            'tokens["input_ids"].to(device()), torch.ones_like(tokens["attention_mask"]).to(device())',
+            'tokens["input_ids"].to(device), tokens["attention_mask"].to(device)',
+            'tokens["input_ids"].to(device), torch.ones_like(tokens["attention_mask"]).to(device)',
         ),
-        ("pixels are 0 to 255", SHOWN, SHOWN.removesuffix(" / 255")),
         ("no full stop ends a caption", 'return " ".join(f"{phrase} ." for', 'return " . ".join(f"{phrase}" for'),
         ("corners are taken for centres", "[centre - half, centre + half]", "[centre, centre + 2 * half]"),
         (
@@ -76,10 +83,6 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     *_of(
         CLIP,
-        ("blue comes first", SQUARES, SQUARES.replace("np.stack(squares)", f"np.stack(squares){BLUE_FIRST}")),
-        ("mean is a half", MEAN, MEAN.replace("self.network.mean", HALF)),
-        ("deviation is a half", STD, STD.replace("self.network.std", HALF)),
-        ("pixels are 0 to 255", SQUARES, SQUARES.removesuffix(" / 255")),
         ("resized to the nearest pixel", "Image.Resampling.BICUBIC", "Image.Resampling.NEAREST"),
     ),
     *_of(
@@ -108,8 +111,8 @@ MUTANTS: tuple[Mutant, ...] = (
             f"prompt_embeds={NEGATIVES} if negative else {PROMPTS},\n            negative_prompt_embeds={PROMPTS} if",
         ),
         ("hidden pixels are black", "nan_to_num(0.0)", "nan_to_num(-1.0)"),
-        ("guidance is half as much again", "=self.settings.guidance,", "=self.settings.guidance * 1.5,"),
-        ("one step more", "num_inference_steps=self.settings.steps,", "num_inference_steps=self.settings.steps + 1,"),
+        ("guidance is half as much again", "=self.sampling.guidance,", "=self.sampling.guidance * 1.5,"),
+        ("one step more", "num_inference_steps=self.sampling.steps,", "num_inference_steps=self.sampling.steps + 1,"),
         ("NaN is painted black", "if np.isfinite(picture).all() else None", "if True else None"),
     ),
 )

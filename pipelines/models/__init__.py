@@ -2,19 +2,59 @@
 
 Nothing here loads torch; `models.loading` imports an adapter when a stage first needs it. Adapters call their network
 at one fixed batch shape (`call_size`, the last call padded) and one thread count, so that a result never depends on
-batch mates (DESIGN 6).
+batch mates (docs/design.md, Exactness).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.strict import Checkpoint
+
 RGB = NDArray[np.uint8]  # (H, W, 3)
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a network is called: which weights, samples and CPU threads a call, on which device, at which precision.
+
+    On the device `meta` a network has no weights: only its names and shapes are checked.
+    """
+
+    checkpoint: Checkpoint
+    call_size: int
+    threads: int
+    device: Literal["cpu", "cuda", "meta"]
+    dtype: Literal["float32", "float16"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a painter samples: the names and units are those of the settings `paint`."""
+
+    sampler: str
+    spacing: str
+    steps: int
+    guidance: float
+    strength: float
+    clip_skip: int
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How a proposer asks for masks: the names and units are those of the settings `find`."""
+
+    points_per_side: int
+    crop_layers: int
+    min_predicted_iou: float
+    min_stability: float
+    box_nms_iou: float
+    box_rounds: int
 
 
 @dataclass(frozen=True)
@@ -60,11 +100,11 @@ class Detector(Protocol):
     """Find the boxes that a prompt names (open vocabulary)."""
 
     def __call__(self, images: Sequence[RGB], prompts: Sequence[str]) -> list[Found]:
-        """One answer an image, in order; boxes below the adapter's threshold are left out."""
+        """One answer an image, in order; whatever its score, every box is in it that matches a phrase of the prompt."""
 
 
 class Segmenter(Protocol):
-    """Cut the mask of what a box holds, or of what lies under points."""
+    """Segment what a box holds, or what lies under points."""
 
     def __call__(
         self, images: Sequence[RGB], prompts: Sequence[Sequence[NDArray[np.float32]]]
@@ -78,7 +118,7 @@ class Segmenter(Protocol):
 
 @dataclass(frozen=True)
 class Proposals:
-    """Masks that nobody asked for, as COCO run lengths, and the IoU that the model predicts for each (N,); N may be 0.
+    """Masks of a whole picture, as COCO run lengths, and the IoU that the model predicts for each (N,); N may be 0.
 
     All have one size: the picture's, or that of a smaller copy (`pixels.proposals.enlarged` brings them back).
     """
@@ -88,10 +128,10 @@ class Proposals:
 
 
 class Proposer(Protocol):
-    """Cut out whatever may be a thing of its own, unasked."""
+    """Segment everything in a picture, without a prompt."""
 
     def __call__(self, images: Sequence[RGB]) -> Iterator[Proposals]:
-        """One answer an image, in order; masks may overlap, and lie within each other."""
+        """One answer an image, in order; masks may overlap or contain one another."""
 
 
 class Painter(Protocol):

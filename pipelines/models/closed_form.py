@@ -20,6 +20,9 @@ from pipelines.pixels.cutouts import SURE_INSIDE, UNKNOWN, Cutout, hard_cutout, 
 from pipelines.pixels.masks import Mask, diagonal_px, padded_window
 
 Window = tuple[slice, slice]
+BAND_FRACTION = 0.03  # how far the band reaches to each side of the outline, of the product's diagonal
+MIN_BAND_PX, MAX_BAND_PX = 5, 32
+TILE_PX = 256  # side of a tile without its margin
 SMOOTHNESS = 1e-5
 EDGE_SIGMA_PX = 0.6
 PULL_AT_OUTLINE = 0.01
@@ -33,55 +36,43 @@ MAX_ITERATIONS = 1000
 _alone = threading.Lock()  # numba's parallel loops end the process where two threads meet in them
 
 
-class ClosedFormMatting:
-    """A Matting: alpha by a closed form that leans on the mask, colours by multi-level estimation.
+def closed_form_matting(rgb: RGB, product: Mask, tile_px: int = TILE_PX) -> Cutout:
+    """A Matting: alpha by a closed form with the mask as prior, colours by multi-level estimation.
 
     Only the band along the mask's outline is solved, tile by tile at the picture's own resolution: time grows with the
-    outline's length, memory with one tile (some 400 bytes a pixel). Every unknown pixel is also drawn to the mask's own
-    smoothed edge: weakly at the outline, more with distance from it, and firmly where the picture has no contrast. That
-    makes every system solvable, keeps the mask's shape where the product has the colours of what is behind it, and
-    lets colours decide elsewhere by how much the outline is off. What a closed form leaves of haze, a tenth at both
-    ends, is cut off. The same input gives the same cut-out; nothing is drawn by chance.
+    outline's length, memory with one tile (some 400 bytes a pixel). Every unknown pixel is also pulled to the mask's
+    own smoothed edge: weakly at the outline, more with distance from it, and firmly where the picture has no contrast.
+    That makes every system solvable, keeps the mask's shape where the product has the colours of what is behind it,
+    and lets colours decide elsewhere by how much the outline is off. The haze of a closed form, a tenth at both ends,
+    is cut off. The same input gives the same cut-out.
 
     Args:
-        band_fraction: how far the band reaches to each side of the outline, of the product's diagonal.
-        min_band_px: and at least this far, pixels.
-        max_band_px: and at most this far, pixels.
+        rgb: the picture (H, W, 3).
+        product: the mask (H, W), True on the product.
         tile_px: side of a tile without its margin.
+
+    Returns:
+        The cut-out (H, W) of the product; transparent for an empty mask, the whole picture for a full one.
+
+    Raises:
+        ValueError: the shapes differ.
 
     Source: the prior is that of closed_form_matting_with_prior (Marco Forte's closed-form-matting).
     """
-
-    def __init__(
-        self, band_fraction: float = 0.03, min_band_px: int = 5, max_band_px: int = 32, tile_px: int = 256
-    ) -> None:
-        self.band_fraction = band_fraction
-        self.min_band_px = min_band_px
-        self.max_band_px = max_band_px
-        self.tile_px = tile_px
-
-    def __call__(self, rgb: RGB, product: Mask) -> Cutout:
-        """The cut-out (H, W) of what the mask is True on; of an empty mask transparent, of a full one the picture.
-
-        Raises:
-            ValueError: the shapes differ.
-        """
-        cutout = hard_cutout(rgb, product)
-        if not product.any() or product.all():
-            return cutout
-        band_px = self.band_px(product)
-        for tile, inner in _tiles(
-            padded_window(product, band_px), product.shape, self.tile_px, 2 * band_px + CONTEXT_PX
-        ):
-            if product[tile].any() and not product[tile].all():
-                soft = _soft(rgb[tile], product[tile], band_px)
-                cutout.rgb[tile][inner], cutout.alpha[tile][inner] = soft.rgb[inner], soft.alpha[inner]
+    cutout = hard_cutout(rgb, product)
+    if not product.any() or product.all():
         return cutout
+    reach_px = band_px(product)
+    for tile, inner in _tiles(padded_window(product, reach_px), product.shape, tile_px, 2 * reach_px + CONTEXT_PX):
+        if product[tile].any() and not product[tile].all():
+            soft = _soft(rgb[tile], product[tile], reach_px)
+            cutout.rgb[tile][inner], cutout.alpha[tile][inner] = soft.rgb[inner], soft.alpha[inner]
+    return cutout
 
-    def band_px(self, product: Mask) -> int:
-        """How far the band reaches to each side of the outline, pixels."""
-        wanted_px = round(self.band_fraction * diagonal_px(product))
-        return min(max(self.min_band_px, wanted_px), self.max_band_px)
+
+def band_px(product: Mask) -> int:
+    """How far the band of unknown pixels reaches to each side of a mask's outline, pixels."""
+    return min(max(MIN_BAND_PX, round(BAND_FRACTION * diagonal_px(product))), MAX_BAND_PX)
 
 
 def _soft(rgb: RGB, product: Mask, band_px: int) -> Cutout:

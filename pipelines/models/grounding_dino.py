@@ -21,22 +21,22 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoImageProcessor, AutoModelForZeroShotObjectDetection, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoImageProcessor, AutoModelForZeroShotObjectDetection
 
 from pipelines.errors import InfrastructureError
-from pipelines.models import RGB, Found
-from pipelines.models.calls import batches, device
-from pipelines.models.opening import check_tokenizer, made_ready, open_network
-from pipelines.models.weight_files import TRANSFORMERS
+from pipelines.models import RGB, Call, Found
+from pipelines.models.calls import batches, inference, normalised
+from pipelines.models.files import TRANSFORMERS, model_type
+from pipelines.models.opening import check_tokenizer, load_tokenizer, made_ready, open_network
 from pipelines.pixels.crops import letterbox
-from pipelines.recipe.settings import DetectSettings
 
+OPENS = "Grounding DINO: a transformers folder of type grounding-dino or mm-grounding-dino"
 SHORTEST_PROMPT = 16  # tokens; most prompts fall into this one length, so that few calls are padded
 
 
 @dataclass(frozen=True)
 class GroundingNetwork:
-    """A loaded Grounding DINO of either library, and how it wants its inputs.
+    """A loaded Grounding DINO of either library, and the form of its inputs.
 
     Trained on pictures fitted into a square of `side_px`; or, where `longest_px` is given, on pictures in their own
     shape, whose shortest side is `side_px` unless the longest would pass `longest_px`.
@@ -45,6 +45,7 @@ class GroundingNetwork:
     logits (B, Q, at least T) and boxes (B, Q, 4): centre, width and height as fractions of what it was shown.
     """
 
+    model: Any
     tokenizer: Any
     side_px: int
     mean: tuple[float, ...]
@@ -55,19 +56,25 @@ class GroundingNetwork:
 
 
 class GroundingDino:
-    """A Detector: boxes of at least `min_score`, best first, each labelled with the phrase it matches best.
+    """A Detector: every box that the network answers, best first, each labelled with the phrase it matches best.
 
     A prompt holds one phrase or several, separated by full stops; a box's score is the largest over its phrase's words.
     A prompt without a word finds nothing.
+
+    Args:
+        network: the loaded network.
+        call: how it is called.
+        side_px: the square's side, or the shortest side of a picture in its own shape; None: the network's own.
+        as_trained: show pictures as the network was trained, which may be in their own shape; else in one square.
     """
 
-    def __init__(self, network: GroundingNetwork, settings: DetectSettings) -> None:
+    def __init__(
+        self, network: GroundingNetwork, call: Call, side_px: int | None = None, as_trained: bool = False
+    ) -> None:
         self.network = network
-        self.call_size = settings.call_size
-        self.threads = settings.threads
-        self.min_score = settings.min_score
-        self.side_px = settings.side_px or network.side_px
-        longest_px = network.longest_px if settings.sizing == "as_trained" else None
+        self.call = call
+        self.side_px = side_px or network.side_px
+        longest_px = network.longest_px if as_trained else None
         self.longest_px = None if longest_px is None else round(longest_px * self.side_px / network.side_px)
 
     def __call__(self, images: Sequence[RGB], prompts: Sequence[str]) -> list[Found]:
@@ -80,8 +87,8 @@ class GroundingDino:
         ]
         for kind in sorted({one for one in kinds if one}):
             length, numbers = kind[0], [number for number, one in enumerate(kinds) if one == kind]
-            for batch, count in batches(numbers, self.call_size):
-                answers = self._call([images[number] for number in batch], [asked[number] for number in batch], length)
+            for batch, count in batches(numbers, self.call.call_size):
+                answers = self._ask([images[number] for number in batch], [asked[number] for number in batch], length)
                 for number, answer in zip(batch[:count], answers, strict=False):
                     found[number] = answer
         return found
@@ -89,23 +96,24 @@ class GroundingDino:
     def _length(self, text: str) -> int:
         return padded_length(len(self.network.tokenizer(text)["input_ids"]), self.network.max_tokens)
 
-    @torch.inference_mode()
-    def _call(self, images: list[RGB], asked: list[tuple[str, ...]], length: int) -> list[Found]:
-        torch.set_num_threads(self.threads)
+    def _ask(self, images: list[RGB], asked: list[tuple[str, ...]], length: int) -> list[Found]:
         captions = [caption(some) for some in asked]
         tokens = self.network.tokenizer(
             captions, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         )
         shown, spans = zip(*(self._shown(image) for image in images), strict=True)
-        ids, real = tokens["input_ids"].to(device()), tokens["attention_mask"].to(device())
-        logits, boxes = self.network.answer(self._pixels(shown), captions, ids, real)
-        scores = logits.float().sigmoid()[..., :length].cpu().numpy()
-        fractions = boxes.float().cpu().numpy()
+        device = self.call.device
+        ids, real = tokens["input_ids"].to(device), tokens["attention_mask"].to(device)
+        with inference(self.call):
+            pixels = normalised(shown, self.network.mean, self.network.std, device)
+            logits, boxes = self.network.answer(pixels, captions, ids, real)
+            scores = logits.float().sigmoid()[..., :length].cpu().numpy()
+            fractions = boxes.float().cpu().numpy()
         answers = []
         for number, image in enumerate(images):
             of_phrase = phrase_of_token(ids[number].tolist(), self.network.tokenizer)
             boxes_xyxy = _corners(fractions[number], spans[number], image)
-            answers.append(_matching(scores[number], boxes_xyxy, of_phrase, asked[number], self.min_score))
+            answers.append(_matching(scores[number], boxes_xyxy, of_phrase, asked[number]))
         return answers
 
     def _size_wh(self, image: RGB) -> tuple[int, int]:
@@ -121,24 +129,23 @@ class GroundingDino:
         resized = Image.fromarray(image).resize(self._size_wh(image), Image.Resampling.BILINEAR)
         return np.asarray(resized), (image.shape[1], image.shape[0])
 
-    def _pixels(self, shown: Sequence[RGB]) -> Tensor:
-        stacked = torch.from_numpy(np.stack(shown)).to(device()).permute(0, 3, 1, 2).float() / 255
-        mean = torch.tensor(self.network.mean, device=device()).view(1, 3, 1, 1)
-        std = torch.tensor(self.network.std, device=device()).view(1, 3, 1, 1)
-        return (stacked - mean) / std
+
+make_detector = GroundingDino
 
 
-def load_network(path: Path, read_weights: bool = True) -> GroundingNetwork:
+def opens(path: Path) -> bool:
+    """Whether a path is a transformers folder of a Grounding DINO."""
+    return path.is_dir() and model_type(path) in ("grounding-dino", "mm-grounding-dino")
+
+
+def load(path: Path, call: Call) -> GroundingNetwork:
     """Load a folder of `GroundingDinoForObjectDetection` or `MMGroundingDinoForObjectDetection`.
-
-    Without `read_weights` all of it but them.
 
     Raises:
         InfrastructureError: weights are missing or misshapen, the tokenizer is not the model's, or the image processor
             names no size.
     """
-    model = open_network(AutoModelForZeroShotObjectDetection, path, TRANSFORMERS, read_weights, dtype=torch.float32)
-    model = made_ready(model, read_weights)
+    model = made_ready(open_network(AutoModelForZeroShotObjectDetection, path, TRANSFORMERS, call), call)
     see_samples_one_by_one(model, model.config.encoder_layers)
     tokenizer = load_tokenizer(path)
     check_tokenizer(tokenizer, model.config.text_config.vocab_size, path)
@@ -149,6 +156,7 @@ def load_network(path: Path, read_weights: bool = True) -> GroundingNetwork:
         return outputs.logits, outputs.pred_boxes
 
     return GroundingNetwork(
+        model=model,
         tokenizer=tokenizer,
         side_px=_side_px(dict(pictures.size), path),
         mean=tuple(pictures.image_mean),
@@ -157,15 +165,6 @@ def load_network(path: Path, read_weights: bool = True) -> GroundingNetwork:
         answer=answer,
         longest_px=_longest_px(dict(pictures.size)),
     )
-
-
-def load_tokenizer(path: Path) -> Any:
-    """The folder's tokenizer as it was saved.
-
-    `AutoTokenizer` goes by the model's type, and would read a word-level `tokenizer.json` as BERT's.
-    """
-    kind = PreTrainedTokenizerFast if (path / "tokenizer.json").is_file() else AutoTokenizer
-    return kind.from_pretrained(path, local_files_only=True)
 
 
 def see_samples_one_by_one(model: nn.Module, count: int) -> None:
@@ -264,19 +263,14 @@ def _corners(fractions: NDArray[np.float32], span_wh: tuple[float, float], image
 
 
 def _matching(
-    scores: NDArray[np.float32],
-    boxes_xyxy: NDArray[np.float32],
-    of_phrase: NDArray[np.intp],
-    asked: tuple[str, ...],
-    min_score: float,
+    scores: NDArray[np.float32], boxes_xyxy: NDArray[np.float32], of_phrase: NDArray[np.intp], asked: tuple[str, ...]
 ) -> Found:
-    """Of the queries' scores (Q, T) and boxes (Q, 4), those that match a phrase and have an area, best first."""
-    columns = list(_columns(scores, of_phrase, len(asked)))
-    by_phrase = np.stack(columns, 1)
+    """Of the queries' scores (Q, T) and boxes (Q, 4), those that have an area, best first."""
+    by_phrase = np.stack(list(_columns(scores, of_phrase, len(asked))), 1)
     best = by_phrase.max(1)
     has_area = (boxes_xyxy[:, 2] > boxes_xyxy[:, 0]) & (boxes_xyxy[:, 3] > boxes_xyxy[:, 1])
     order = np.argsort(-best, kind="stable")
-    order = order[(best[order] >= min_score) & has_area[order]]
+    order = order[has_area[order]]
     labels = tuple(asked[number] for number in by_phrase[order].argmax(1))
     return Found(boxes_xyxy[order], best[order], labels)
 

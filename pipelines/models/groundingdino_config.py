@@ -1,4 +1,4 @@
-"""What lies beside an official Grounding DINO `.pth`: its config `.py`, and its text encoder's folder."""
+"""An official Grounding DINO `.pth`: how it is known, and what lies beside it. Loads no torch."""
 
 from __future__ import annotations
 
@@ -7,20 +7,41 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import ConfigError, InfrastructureError
+from pipelines.models.files import PICKLES, weight_names
+
+NAMED_IN_WEIGHTS = (b"feat_map.", b"transformer.level_embed")
+
+
+def opens(path: Path) -> bool:
+    """Whether a file is an official checkpoint by the names of its weights; where those cannot be read, by its config.
+
+    SAM's official files may lie in the same folder, so one of their names is not taken for a Grounding DINO.
+    """
+    if not path.is_file() or path.suffix not in PICKLES:
+        return False
+    if names := weight_names(path):
+        return all(one in names for one in NAMED_IN_WEIGHTS)
+    return not path.name.startswith("sam_") and len(_configs_beside(path)) == 1
 
 
 def config_beside(path: Path) -> Path:
-    """The config of a `.pth`: the `.py` of the same name, or the only one in its folder."""
-    named = path.with_suffix(".py")
-    others = sorted(path.parent.glob("*.py"))
-    if named.is_file():
-        return named
-    if len(others) == 1:
-        return others[0]
+    """The config of a `.pth`: the `.py` of the same name, or the only one in its folder.
+
+    Raises:
+        InfrastructureError: there is none, or there are several.
+    """
+    found = _configs_beside(path)
+    if len(found) == 1:
+        return found[0]
     raise InfrastructureError(
-        f"{path} needs its config beside it; expected {named.name}, or one .py alone in {path.parent}, "
-        f"found {len(others)}; the official ones are in the groundingdino package, folder config"
+        f"{path} needs its config beside it; expected {path.with_suffix('.py').name}, or one .py alone in "
+        f"{path.parent}, found {len(found)}; the official ones are in the groundingdino package, folder config"
     )
+
+
+def _configs_beside(path: Path) -> list[Path]:
+    named = path.with_suffix(".py")
+    return [named] if named.is_file() else sorted(path.parent.glob("*.py"))
 
 
 def text_encoder_beside(path: Path, config: dict[str, Any]) -> Path:

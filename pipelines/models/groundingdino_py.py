@@ -1,4 +1,4 @@
-"""The groundingdino-py package, from the official `.pth` and config `.py`.
+"""Grounding DINO in the groundingdino-py package, from the official `.pth` and config `.py`.
 
 The package was written for transformers 4: its wrapper of BERT asks for methods that version 5 no longer has. BERT
 itself takes all that the wrapper took, so it stands in the wrapper's place. The package's own attention over sampled
@@ -20,10 +20,14 @@ from torch import Tensor
 from transformers import BertConfig, BertModel
 
 from pipelines.errors import InfrastructureError
-from pipelines.models.grounding_dino import GroundingNetwork, load_tokenizer, padded_length, see_samples_one_by_one
+from pipelines.models import Call, groundingdino_config
+from pipelines.models.grounding_dino import GroundingDino, GroundingNetwork, padded_length, see_samples_one_by_one
 from pipelines.models.groundingdino_config import config_beside, read_config, text_encoder_beside
-from pipelines.models.opening import check_tokenizer, made_ready
+from pipelines.models.opening import check_tokenizer, load_tokenizer, made_ready
 
+OPENS = "an official groundingdino_*.pth with its config .py beside it"
+opens = groundingdino_config.opens
+make_detector = GroundingDino
 SIDE_PX, LONGEST_PX = 800, 1333  # the shortest and longest side in the official demo and evaluation
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LEFT_OVERS = ("bert.embeddings.position_ids", "label_enc.")  # in official files, for training or older versions
@@ -60,10 +64,8 @@ class FixedLength:
         return self.tokenizer.convert_tokens_to_ids(tokens)
 
 
-def load_network(path: Path, side_px: int = SIDE_PX, read_weights: bool = True) -> GroundingNetwork:
+def load(path: Path, call: Call, side_px: int = SIDE_PX) -> GroundingNetwork:
     """Load an official `.pth` whose config `.py` and text encoder's folder lie beside it.
-
-    Without `read_weights` names and shapes alone.
 
     Raises:
         ConfigError: the config is more than plain values.
@@ -71,10 +73,10 @@ def load_network(path: Path, side_px: int = SIDE_PX, read_weights: bool = True) 
             the weights are.
     """
     model, tokenizer = build(path)
-    if not read_weights:
+    if call.device == "meta":
         model.to("meta")  # only now: while it builds, the package asks tensors for their values
-    _put_weights(model, path, read_weights)
-    model = made_ready(model, read_weights)
+    _put_weights(model, path, call)
+    model = made_ready(model, call)
     see_samples_one_by_one(model, len(model.transformer.encoder.fusion_layers))
     for layer in model.transformer.encoder.text_layers:
         layer.register_forward_pre_hook(_masks_by_sample, with_kwargs=True)
@@ -84,14 +86,14 @@ def load_network(path: Path, side_px: int = SIDE_PX, read_weights: bool = True) 
         return outputs["pred_logits"], outputs["pred_boxes"]
 
     longest_px = round(LONGEST_PX * side_px / SIDE_PX)
-    return GroundingNetwork(tokenizer.tokenizer, side_px, MEAN, STD, tokenizer.max_tokens, answer, longest_px)
+    return GroundingNetwork(model, tokenizer.tokenizer, side_px, MEAN, STD, tokenizer.max_tokens, answer, longest_px)
 
 
 def build(path: Path) -> tuple[Any, FixedLength]:
     """The package's model for the config beside a `.pth`, with random weights, and its tokenizer.
 
     Raises:
-        ConfigError, InfrastructureError: as `load_network`; the `.pth` itself is not opened.
+        ConfigError, InfrastructureError: as `load`; the `.pth` itself is not opened.
     """
     config = read_config(config_beside(path))
     text_dir = text_encoder_beside(path, config)
@@ -119,8 +121,8 @@ def _masks_by_sample(
     return given, {**named, "src_mask": named["src_mask"].repeat_interleave(layer.nhead, dim=0)}
 
 
-def _put_weights(model: torch.nn.Module, path: Path, read_weights: bool) -> None:
-    saved = torch.load(path, map_location="cpu" if read_weights else "meta", weights_only=True)
+def _put_weights(model: torch.nn.Module, path: Path, call: Call) -> None:
+    saved = torch.load(path, map_location="meta" if call.device == "meta" else "cpu", weights_only=True)
     weights = {name.removeprefix("module."): one for name, one in saved.get("model", saved).items()}
     missing, unexpected = model.load_state_dict(weights, strict=False)
     strange = [name for name in unexpected if not name.startswith(LEFT_OVERS)]

@@ -19,19 +19,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.errors import ConfigError, InfrastructureError
-from pipelines.models import RGB, Painting
-from pipelines.models.calls import batches, device
-from pipelines.models.kinds import described
+from pipelines.models import RGB, Call, Painting, Sampling, lora
+from pipelines.models.calls import batches, inference
+from pipelines.models.files import PARTS, described, pipeline_class
 from pipelines.models.opening import check_tokenizer, open_network
 from pipelines.models.samplers import check_steps, make_scheduler
-from pipelines.models.weight_files import PARTS
-from pipelines.recipe.settings import PaintSettings
 
+OPENS = "a diffusers folder of Stable Diffusion 1.5 or 2, for inpainting or plain"
+PIPELINES = ("StableDiffusionInpaintPipeline", "StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
 Pipeline = Any  # a StableDiffusionInpaintPipeline, whose parts diffusers does not annotate
 
 
 class InpaintingPainter:
-    """A Painter whose pictures depend on nothing but their own Painting and the settings.
+    """A Painter whose pictures depend on nothing but their own Painting, the call and the sampling.
 
     Texts and pictures are encoded alone, once a call; the UNet and the decoder see exactly `call_size` paintings; and
     every painting draws all of its noise from its own CPU generator, what a sampler draws on its way included.
@@ -42,37 +42,37 @@ class InpaintingPainter:
         ConfigError: sampler, steps and strength do not go together, or `clip_skip` leaves no layer of the text model.
     """
 
-    def __init__(self, network: Pipeline, settings: PaintSettings) -> None:
-        check_steps(settings.sampler, settings.steps, settings.strength)
+    def __init__(self, network: Pipeline, call: Call, sampling: Sampling) -> None:
+        check_steps(sampling.sampler, sampling.steps, sampling.strength)
         layers = network.text_encoder.config.num_hidden_layers
-        if settings.clip_skip >= layers:
+        if sampling.clip_skip >= layers:
             raise ConfigError(
-                f"`paint.clip_skip` is {settings.clip_skip}; this painter's text model has {layers} layers, "
+                f"`paint.clip_skip` is {sampling.clip_skip}; this painter's text model has {layers} layers, "
                 f"so expected 0 to {layers - 1}"
             )
-        self.settings = settings
+        self.call = call
+        self.sampling = sampling
         # A pipeline of its own over the shared networks: its scheduler is replaced at every call.
         make: Any = StableDiffusionInpaintPipeline
         self.pipeline: Pipeline = make(**network.components, requires_safety_checker=False)
         self.pipeline.set_progress_bar_config(disable=True)
         self.schedule = dict(network.scheduler.config)
 
-    @torch.inference_mode()
     def __call__(self, paintings: Sequence[Painting]) -> list[RGB | None]:
         """One crop a painting, in order; None where the networks gave no numbers.
 
         Raises:
             ConfigError: the crops' side is not a multiple of the autoencoder's factor (8).
         """
-        torch.set_num_threads(self.settings.threads)
         painted: dict[int, RGB | None] = {}
-        for side in sorted({len(one.rgb) for one in paintings}):
-            self._check_side(side)
-            numbers = [number for number, one in enumerate(paintings) if len(one.rgb) == side]
-            encoded = self._encode([paintings[number] for number in numbers])
-            for batch, count in batches(numbers, self.settings.call_size):
-                pictures = self._paint([paintings[number] for number in batch], encoded, side)
-                painted.update(zip(batch[:count], pictures, strict=False))
+        with inference(self.call):
+            for side in sorted({len(one.rgb) for one in paintings}):
+                self._check_side(side)
+                numbers = [number for number, one in enumerate(paintings) if len(one.rgb) == side]
+                encoded = self._encode([paintings[number] for number in numbers])
+                for batch, count in batches(numbers, self.call.call_size):
+                    pictures = self._paint([paintings[number] for number in batch], encoded, side)
+                    painted.update(zip(batch[:count], pictures, strict=False))
         return [painted[number] for number in range(len(paintings))]
 
     def _check_side(self, side: int) -> None:
@@ -84,7 +84,7 @@ class InpaintingPainter:
         """Every distinct text and picture of a call, encoded once and alone, so that no neighbour changes its bits."""
         encoded: dict[Any, Tensor] = {}
         for one in paintings:
-            for text in (one.prompt, one.negative_prompt) if self.settings.guidance > 1 else (one.prompt,):
+            for text in (one.prompt, one.negative_prompt) if self.sampling.guidance > 1 else (one.prompt,):
                 if text not in encoded:
                     encoded[text] = self._embed(text)
             if _masked_key(one) not in encoded:
@@ -97,23 +97,23 @@ class InpaintingPainter:
 
     def _embed(self, text: str) -> Tensor:
         """(1, T, D) of one text, prompt or negative prompt, from the layer that `clip_skip` says."""
-        if self.settings.clip_skip == 0:
-            embedded: Tensor = self.pipeline.encode_prompt(text, device(), 1, False)[0]
+        if self.sampling.clip_skip == 0:
+            embedded: Tensor = self.pipeline.encode_prompt(text, self.call.device, 1, False)[0]
             return embedded
         # Not by the pipeline's own `clip_skip`: diffusers 0.42 looks for a `text_model`, which transformers 5 has not.
         encoder, tokenizer = self.pipeline.text_encoder, self.pipeline.tokenizer
         padded = {"padding": "max_length", "max_length": tokenizer.model_max_length, "truncation": True}
         tokens = tokenizer(text, **padded, return_tensors="pt").input_ids
-        states = encoder(tokens.to(device()), output_hidden_states=True).hidden_states
-        normed: Tensor = encoder.final_layer_norm(states[-1 - self.settings.clip_skip])
+        states = encoder(tokens.to(self.call.device), output_hidden_states=True).hidden_states
+        normed: Tensor = encoder.final_layer_norm(states[-1 - self.sampling.clip_skip])
         return normed
 
     def _start(self, one: Painting) -> RGB | None:
-        return one.start if self.settings.strength < 1 or one.softness is not None else None
+        return one.start if self.sampling.strength < 1 or one.softness is not None else None
 
     def _source_key(self, one: Painting) -> tuple[int, ...]:
         """Of what noise is put on and what is kept; where neither is done, of what is encoded anyway."""
-        if self.settings.strength == 1 and one.softness is None and self.pipeline.unet.config.in_channels == 9:
+        if self.sampling.strength == 1 and one.softness is None and self.pipeline.unet.config.in_channels == 9:
             return _masked_key(one)
         return (*_masked_key(one), id(self._start(one)))
 
@@ -121,14 +121,14 @@ class InpaintingPainter:
         """(H, W, 3) of 0..255, hidden pixels NaN -> (1, 4, H/8, W/8) scaled; hidden pixels become mid-grey."""
         pixels = torch.from_numpy(rgb.astype(np.float32) / 127.5 - 1).nan_to_num(0.0).permute(2, 0, 1)[None]
         vae = self.pipeline.vae
-        latents: Tensor = vae.encode(pixels.to(device(), vae.dtype)).latent_dist.mode()
+        latents: Tensor = vae.encode(pixels.to(self.call.device, vae.dtype)).latent_dist.mode()
         return latents * float(vae.config.scaling_factor)
 
     def _paint(self, batch: list[Painting], encoded: dict[Any, Tensor], side: int) -> list[RGB | None]:
-        self.pipeline.scheduler = make_scheduler(self.settings.sampler, self.schedule, self.settings.spacing)
+        self.pipeline.scheduler = make_scheduler(self.sampling.sampler, self.schedule, self.sampling.spacing)
         masked = torch.cat([encoded[_masked_key(one)] for one in batch])
         source = torch.cat([encoded[self._source_key(one)] for one in batch])
-        negative = [encoded[one.negative_prompt] for one in batch] if self.settings.guidance > 1 else []
+        negative = [encoded[one.negative_prompt] for one in batch] if self.sampling.guidance > 1 else []
         answer = self.pipeline(
             prompt_embeds=torch.cat([encoded[one.prompt] for one in batch]),
             negative_prompt_embeds=torch.cat(negative) if negative else None,
@@ -138,9 +138,9 @@ class InpaintingPainter:
             masked_image_latents=masked,
             height=side,
             width=side,
-            num_inference_steps=self.settings.steps,
-            strength=self.settings.strength,
-            guidance_scale=self.settings.guidance,
+            num_inference_steps=self.sampling.steps,
+            strength=self.sampling.strength,
+            guidance_scale=self.sampling.guidance,
             # Not `latents`: given those, the pipeline leaves the source out even where strength asks for it.
             generator=_generators(batch),
             num_images_per_prompt=1,
@@ -192,17 +192,24 @@ def _softness(one: Painting, source: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(pixels, (source.shape[-2], source.shape[-1]))
 
 
-def load_network(path: Path, loras: Sequence[tuple[Path, float]] = (), read_weights: bool = True) -> Pipeline:
-    """Load a diffusers folder, without its safety checker: fp32 on CPUs, fp16 on GPUs.
+make_painter = InpaintingPainter
 
-    `loras` are safetensors files with their weights; their changes are added to the networks for good. Without
-    `read_weights` all but weights and LoRAs.
+
+def opens(path: Path) -> bool:
+    """Whether a path is a diffusers folder of Stable Diffusion 1.5 or 2."""
+    return path.is_dir() and pipeline_class(path) in PIPELINES
+
+
+def load(path: Path, call: Call, loras: Sequence[tuple[Path, float]] = ()) -> Pipeline:
+    """Load a diffusers folder, without its safety checker.
+
+    `loras` are safetensors files with their weights; their changes are added to the networks for good.
 
     Raises:
         ConfigError: a LoRA changes no layer of these networks.
         InfrastructureError: weights are missing or misshapen, or the tokenizer is not the text model's.
     """
-    parts = {name: _part(path, name, read_weights) for name in PARTS}
+    parts = {name: _part(path, name, call) for name in PARTS}
     pipeline: Pipeline = StableDiffusionInpaintPipeline.from_pretrained(  # type: ignore[no-untyped-call]  # not annotated
         path,
         **parts,
@@ -214,14 +221,14 @@ def load_network(path: Path, loras: Sequence[tuple[Path, float]] = (), read_weig
         requires_safety_checker=False,
     )
     check_tokenizer(pipeline.tokenizer, pipeline.text_encoder.config.vocab_size, path / "tokenizer")
-    for file, weight in loras if read_weights else ():
-        _add_lora(pipeline, file, weight)
+    for file, weight in loras:
+        lora.add(pipeline, file, weight)
     for network in parts.values():
         network.to(memory_format=torch.channels_last).eval().requires_grad_(False)
-    return pipeline.to(device()) if read_weights else pipeline
+    return pipeline if call.device == "meta" else pipeline.to(call.device)
 
 
-def _part(path: Path, name: str, read_weights: bool) -> Any:
+def _part(path: Path, name: str, call: Call) -> Any:
     """One network of a diffusers folder, of the class that its index names."""
     library, kind = described(path / "model_index.json").get(name) or ("", "")
     if library not in ("diffusers", "transformers") or not hasattr(import_module(library), kind):
@@ -229,21 +236,6 @@ def _part(path: Path, name: str, read_weights: bool) -> Any:
             f"{path / 'model_index.json'} has no {name!r} of diffusers or transformers, but {kind!r} of {library!r}; "
             "expected the parts of Stable Diffusion"
         )
-    options: dict[str, Any] = {"dtype": torch.float16 if device().type == "cuda" else torch.float32}
-    if library == "diffusers":
-        # Read and copied, in place of mapped from the file: so that no bit can depend on where in it a weight begins.
-        options["low_cpu_mem_usage"] = not read_weights
-    return open_network(getattr(import_module(library), kind), path / name, PARTS[name], read_weights, **options)
-
-
-def _add_lora(pipeline: Pipeline, file: Path, weight: float) -> None:
-    pipeline.load_lora_weights(
-        file.parent, weight_name=file.name, use_safetensors=True, local_files_only=True, low_cpu_mem_usage=False
-    )
-    changed = list(pipeline.get_list_adapters())
-    if not changed:
-        raise ConfigError(
-            f"the LoRA {file} changes no layer of this painter's UNet or text model; expected one made for its family"
-        )
-    pipeline.fuse_lora(changed, lora_scale=weight, safe_fusing=True)
-    pipeline.unload_lora_weights()
+    # Read and copied, in place of mapped from the file: so that no bit can depend on where in it a weight begins.
+    options = {"low_cpu_mem_usage": call.device == "meta"} if library == "diffusers" else {}
+    return open_network(getattr(import_module(library), kind), path / name, PARTS[name], call, **options)

@@ -11,24 +11,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from pipelines.errors import InfrastructureError
-from pipelines.models.calls import device
-from pipelines.models.weight_files import Names, weight_files
+from pipelines.models import Call
+from pipelines.models.files import Names, weight_files
 
 
-def open_network(kind: Any, folder: Path, names: Names, read_weights: bool, **options: Any) -> Any:
-    """A network of a transformers or diffusers class from its folder, on the CPU.
+def open_network(kind: Any, folder: Path, names: Names, call: Call, **options: Any) -> Any:
+    """A network of a transformers or diffusers class from its folder, at the precision of the call, on the CPU.
 
-    Without `read_weights` it stands on torch's meta device: names and shapes alone, from the files' headers.
+    For a call on torch's meta device it stands there: names and shapes alone, from the files' headers.
 
     Raises:
         InfrastructureError: there are no weights, or some are missing, or of another shape than the config says.
     """
     found = weight_files(folder, names)
-    if not read_weights:
+    if call.device == "meta":
         stored = torch.float16 if found.variant == "fp16" else torch.float32  # another would convert every weight
         options = {**options, "dtype": stored, "device_map": "meta"}
+    else:
+        options = {**options, "dtype": getattr(torch, call.dtype)}
     network, loaded = kind.from_pretrained(
         folder,
         local_files_only=True,
@@ -42,9 +45,18 @@ def open_network(kind: Any, folder: Path, names: Names, read_weights: bool, **op
     return network
 
 
-def made_ready(network: Any, read_weights: bool) -> Any:
-    """The network where it will be called, and only called; one without weights stays where it is."""
-    return (network.to(device()) if read_weights else network).eval().requires_grad_(False)
+def made_ready(network: Any, call: Call) -> Any:
+    """The network on the device of its calls, in evaluation mode, without gradients."""
+    return network.to(call.device).eval().requires_grad_(False)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The folder's tokenizer as it was saved.
+
+    `AutoTokenizer` goes by the model's type, and would read a word-level `tokenizer.json` as BERT's.
+    """
+    kind = PreTrainedTokenizerFast if (folder / "tokenizer.json").is_file() else AutoTokenizer
+    return kind.from_pretrained(folder, local_files_only=True)
 
 
 def check_tokenizer(tokenizer: Any, vocabulary: int, folder: Path) -> None:

@@ -91,7 +91,7 @@ def make_scheduler(sampler: str, config: Mapping[str, Any], spacing: str = "defa
 
     A model of zero terminal SNR starts karras and exponential from the noise that its schedule had before it was
     rescaled (14.6 for Stable Diffusion): spaced from its own 4096, half of the steps would see nothing but noise.
-    Which sampler has which spacing, `PaintSettings` says.
+    `PaintSettings` refuses a spacing that a sampler does not have.
     """
     kind, kwargs = SAMPLERS[sampler]
     if config.get("rescale_betas_zero_snr") and "rescale_betas_zero_snr" not in inspect.signature(kind).parameters:

@@ -1,4 +1,4 @@
-"""Which words a small tokenizer does not know, so that a recipe's author hears of it before the night."""
+"""Which words a small tokenizer does not know."""
 
 from __future__ import annotations
 
@@ -8,24 +8,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from pipelines.models.loading import resolve
-from pipelines.recipe import Recipe
+from pipelines.models.checkpoints import resolve
 from pipelines.strict import Checkpoint
-
-
-def warnings(recipe: Recipe, find: Iterable[str], paint: Iterable[str]) -> tuple[str, ...]:
-    """One sentence that names the words of some prompts which the recipe's embedded models do not know, or none.
-
-    `find` goes to what looks for the product, `paint` to the painter and the encoder.
-    """
-    asked = [(recipe.detect or recipe.find, set(find)), (recipe.paint, set(paint)), (recipe.score, set(paint))]
-    words: set[str] = set()
-    for settings, texts in asked:
-        for checkpoint in settings.weights().values() if settings else ():
-            if checkpoint.is_embedded:
-                words.update(unknown_words(checkpoint, texts))
-    named = ", ".join(sorted(map(repr, words)))
-    return (f"the embedded models do not know {named}, and pass over such words",) if words else ()
 
 
 def unknown_words(checkpoint: Checkpoint, texts: Iterable[str]) -> list[str]:
@@ -35,7 +19,7 @@ def unknown_words(checkpoint: Checkpoint, texts: Iterable[str]) -> list[str]:
     models have, lose a word.
 
     Raises:
-        ConfigError, InfrastructureError: as `loading.resolve`.
+        ConfigError, InfrastructureError: as `checkpoints.resolve`.
     """
     path = _tokenizer_file(resolve(checkpoint))
     if path is None or (model := json.loads(path.read_text(encoding="utf-8"))["model"]).get("type") != "WordLevel":

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from pipelines import storage
 from pipelines.errors import InfrastructureError
-from pipelines.models.loading import weights_hash
+from pipelines.models.checkpoints import weights_hash
 from pipelines.night import earlier, manifest
 from pipelines.night.compare import KEEP, RENDER
 from pipelines.night.lease import Lease

@@ -116,25 +116,3 @@ def _part(mask: Mask, window: Window, size_hw: tuple[int, int]) -> Mask:
     )
     coverage = np.asarray(white, np.uint16)
     return np.asarray(2 * coverage >= max(1, coverage.max()), np.bool_)  # a hair's width never reaches half of 255
-
-
-def text_scores(
-    pictures: NDArray[np.float32], text: NDArray[np.float32], negatives: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """How much more each picture is like the text than like the nearest negative: (N,) differences of cosines.
-
-    Args:
-        pictures: (N, D) of unit length; N may be 0.
-        text: (D,) of unit length.
-        negatives: (M, D) of unit length; without any, the score is the cosine with the text.
-    """
-    alike = pictures @ text
-    return alike - (pictures @ negatives.T).max(1) if len(negatives) else alike
-
-
-def reference_scores(pictures: NDArray[np.float32], references: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The cosine of each picture (N, D) with the nearest of its references (M, D): (N,). M is at least 1.
-
-    The nearest and not the mean: references show the product from several sides, and a picture shows one of them.
-    """
-    return np.asarray((pictures @ references.T).max(1))

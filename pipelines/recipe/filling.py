@@ -26,7 +26,7 @@ Given = Mapping[str, Any]
 MODEL_SETS: dict[str, dict[str, dict[str, Any]]] = {
     "embedded": {
         "detect": {"checkpoint": "embedded:detector", "min_score": 0.38},
-        "segment": {"checkpoint": "embedded:segmenter", "room": 0.75},
+        "segment": {"checkpoint": "embedded:segmenter", "crop_margin": 0.75},
         "find": {
             "checkpoint": "embedded:segmenter",
             "encoder": "embedded:encoder",
@@ -35,7 +35,7 @@ MODEL_SETS: dict[str, dict[str, dict[str, Any]]] = {
             "min_stability": 0.2,
             "box_nms_iou": 0.85,
             "box_rounds": 1,
-            "room": 0.75,
+            "crop_margin": 0.75,
             "min_text_score": 0.4,  # on 40 scenes of other seeds 1 of 20 absent products is answered
             "min_reference_score": 0.65,
         },

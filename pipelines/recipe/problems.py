@@ -10,6 +10,9 @@ from pydantic import BaseModel, ValidationError
 
 from pipelines.recipe.step import STEP_SECTIONS
 
+RENAMED = {"room": "crop_margin"}
+"""Settings by a name that they had once."""
+
 
 def in_words(error: ValidationError, given: Mapping[str, Any], recipe: type[BaseModel]) -> Iterator[str]:
     """Every problem in words: what a step says with the step's number, what the recipe says for all of them once."""
@@ -33,7 +36,8 @@ def _plain(problem: Any, recipe: type[BaseModel], parts: tuple[int | str, ...]) 
     place = ".".join(str(part) for part in parts)
     if problem["type"] == "extra_forbidden":
         known = _known_keys(recipe, problem["loc"][:-1])
-        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1, cutoff=0.5)
+        said = str(problem["loc"][-1])
+        near = difflib.get_close_matches(RENAMED.get(said, said), known, n=1, cutoff=0.5)
         hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
         return f"`{place}` is not a setting; {hint}"
     if problem["type"] == "missing":

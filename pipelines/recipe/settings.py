@@ -135,7 +135,7 @@ class DetectSettings(ModelSettings):
     )
 
 
-Room = Annotated[float, Field(ge=0.3, le=10)] | None
+CropMargin = Annotated[float, Field(ge=0.3, le=10)] | None
 
 
 class SegmentSettings(ModelSettings):
@@ -146,11 +146,13 @@ class SegmentSettings(ModelSettings):
         "source",
         description="Where a later step cuts: as `detect.on`, in the source, or in the picture that was handed on.",
     )
-    room: Room = Field(
+    # In node keys it keeps the name that it had at first, `room`, so that nothing is segmented again.
+    crop_margin: CropMargin = Field(
         None,
-        description="SAM looks at each box by itself, with so much room on each side, as large as its input takes: "
-        "finer outlines of what is small in its picture, for one more look a box; null: once at the whole picture. "
-        "Share of the box's longer side.",
+        serialization_alias="room",
+        description="Each box is segmented in a crop of its own, with this margin on each side: finer outlines of "
+        "small products, for one more picture to encode a box; null: all boxes in the whole picture. Share of the "
+        "box's longer side.",
     )
     detail: Literal["auto", "part", "whole"] = Field(
         "auto", description="Of SAM's readings of a box: the one it trusts most, the smallest, or the largest."
@@ -184,7 +186,12 @@ class FindSettings(ModelSettings):
         0.7, ge=0, le=1, description="Of points whose masks' boxes overlap more, one stays. IoU."
     )
     box_rounds: int = Field(0, ge=0, le=4, description="How often each mask is cut again from the box round it.")
-    room: Room = Field(None, description="What is kept is cut once more from the box round it, as by `segment.room`.")
+    # In node keys it keeps the name that it had at first, `room`, so that nothing is found again.
+    crop_margin: CropMargin = Field(
+        None,
+        serialization_alias="room",
+        description="Each kept mask is segmented again in a crop round its box, as by `segment.crop_margin`.",
+    )
     min_speck: float = Field(
         0.3, ge=0, le=1, description="Smaller loose parts of a mask go; they are mostly not the same thing. Share."
     )
@@ -317,6 +324,10 @@ class PaintSettings(ModelSettings):
         if not TASKS[self.task].paints:
             return {}
         return {**super().weights(), **{f"lora{number}": one.checkpoint for number, one in enumerate(self.lora, 1)}}
+
+    def added_loras(self) -> tuple[Lora, ...]:
+        """The LoRAs that change the painter: those with a weight other than 0."""
+        return tuple(one for one in self.lora if one.weight)
 
     @model_validator(mode="after")
     def _a_seed_a_variant(self) -> PaintSettings:

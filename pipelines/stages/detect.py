@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.models import Detector, Found
-from pipelines.models.loading import load_detector
+from pipelines.models.loading import load_detector, make_call
 from pipelines.pixels.boxes import area_fraction, nms
 from pipelines.pixels.images import decode
 from pipelines.recipe.settings import DetectSettings
@@ -37,7 +37,7 @@ class Detect:
 
     def __init__(self, settings: DetectSettings, detector: Detector | None = None) -> None:
         self.settings = settings
-        self.detector = detector or load_detector(settings)
+        self.detector = detector or _load(settings)
 
     def __call__(self, rows: Sequence[Row]) -> list[Update | ItemError]:
         """Ask the detector about the rows without a given mask, all in one call."""
@@ -74,3 +74,8 @@ def _given(boxes_xyxy: Sequence[Sequence[float]] | None) -> Update:
         return {}
     count = len(boxes_xyxy)
     return {"boxes_xyxy": boxes_xyxy, "box_scores": [1.0] * count, "box_labels": ["given"] * count, "ambiguous": False}
+
+
+def _load(settings: DetectSettings) -> Detector:
+    call = make_call(settings.role, settings.checkpoint, settings.call_size, settings.threads)
+    return load_detector(call, settings.side_px, settings.sizing == "as_trained")

@@ -9,22 +9,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipelines.models import RGB, Encoder, Proposals, Proposer, Segmenter
-from pipelines.models.closer import CloserSegmenter
-from pipelines.models.loading import load_encoder, load_segmenter
+from pipelines.models import RGB, Call, Encoder, Grid, Proposals, Proposer, Segmenter
+from pipelines.models.loading import load_encoder, load_proposer, load_segmenter, make_call
+from pipelines.models.per_box import PerBoxSegmenter
 from pipelines.pixels.images import decode, thumbnail
 from pipelines.pixels.masks import bounding_box, drop_specks, fill_holes, from_rle, to_rle
 from pipelines.pixels.proposals import (
     enlarged,
     product_crop,
-    reference_scores,
-    text_scores,
     united,
     within_shares,
     without_doubles,
 )
 from pipelines.pixels.reference_foreground import reference_crop
-from pipelines.recipe.settings import FindSettings, ScoreSettings, SegmentSettings
+from pipelines.recipe.settings import FindSettings
 from pipelines.rows import BOXES, RLE, SCORES, STRINGS, ItemError, Row, Update, pictures
 
 REFERENCE_LABEL = "reference"
@@ -35,16 +33,17 @@ class Find:
     """Find the product among SAM's automatic masks (Kirillov et al. 2023, arXiv:2304.02643), ranked by CLIP.
 
     Does what `Detect` and `Segment` do together, for prompts that a detector does not know, or with no text at all.
-    Each candidate is looked at alone on grey. How alike it is, is by text the cosine with the prompt less that with the
+    Each candidate is embedded alone on grey. Its likeness by text is the cosine with the prompt less that with the
     nearest negative; by reference, the cosine with the nearest of the item's reference pictures, each cut off its plain
     ground. Its score is that times the IoU that SAM predicts for it: a ragged part of a product is nearly as much like
     the words as the whole.
 
-    Adds the best `keep` candidates, best first: masks (H, W) as RLE (with `room` cut once more, as SAM sees each by
-    itself), the boxes round them, their scores, and the predicted IoUs; `box_labels` says what was asked. With `choose:
-    union` one more mask, of all candidates nearly as good as the best, comes before them with the best's scores. A row
-    whose best candidate is below the least score is rejected as `nothing_found` and keeps its candidates, so that their
-    scores can be seen; a row with a given mask passes by; by reference, one without references has failed.
+    Adds the best `keep` candidates, best first: masks (H, W) as RLE (with `crop_margin` segmented once more, each in a
+    crop of its own), the boxes round them, their scores, and the predicted IoUs; `box_labels` says what was asked. With
+    `choose: union` one more mask, of all candidates nearly as good as the best, comes before them with the best's
+    scores. A row whose best candidate is below the least score is rejected as `nothing_found` and keeps its candidates,
+    so that their scores can be seen; a row with a given mask passes by; by reference, one without references has
+    failed.
     """
 
     pixels_version = 2
@@ -71,11 +70,13 @@ class Find:
         segmenter: Segmenter | None = None,
     ) -> None:
         self.settings = settings
-        self.proposer = proposer or load_proposer(settings)
-        self.closer = (
-            CloserSegmenter(segmenter or load_segmenter(_sam(settings)), settings.room) if settings.room else None
+        self.proposer = proposer or proposer_of(settings)
+        self.segmenter = (
+            PerBoxSegmenter(segmenter or load_segmenter(_call(settings, 1)), settings.crop_margin)
+            if settings.crop_margin
+            else None
         )
-        self.encoder = encoder or load_encoder(_encoder_settings(settings))
+        self.encoder = encoder or _encoder_of(settings)
         self.negatives = self.encoder.embed_texts(settings.negatives)
 
     def __call__(self, rows: Sequence[Row]) -> list[Update | ItemError]:
@@ -106,7 +107,7 @@ class Find:
             found = [united([mask for mask, is_near in zip(found, near, strict=True) if is_near]), *found]
             best = np.insert(best, 0, best[0])
         by_words = self.settings.by == "clip"
-        full = [self._closer(image, enlarged(from_rle(mask), (image.shape[0], image.shape[1]))) for mask in found]
+        full = [self._cut_again(image, enlarged(from_rle(mask), (image.shape[0], image.shape[1]))) for mask in found]
         update: Update = {
             "boxes_xyxy": [[float(side) for side in bounding_box(mask)] for mask in full],
             "box_scores": scores[best].tolist(),
@@ -119,11 +120,11 @@ class Find:
             update["reason"] = "nothing_found"
         return update
 
-    def _closer(self, image: RGB, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """The mask cut once more from the box round it, which SAM sees by itself; as it was if that leaves nothing."""
-        if self.closer is None:
+    def _cut_again(self, image: RGB, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The mask segmented once more from the box round it; as it was without a segmenter, or where that is empty."""
+        if self.segmenter is None:
             return mask
-        ((answer,),) = self.closer([image], [[np.array(bounding_box(mask), np.float32)]])
+        ((answer,),) = self.segmenter([image], [[np.array(bounding_box(mask), np.float32)]])
         cut = answer.masks[int(np.argmax(answer.predicted_ious))]
         return fill_holes(cut, self.settings.max_hole) if cut.any() else mask
 
@@ -147,21 +148,47 @@ class Find:
         return text_scores(pictures, self.encoder.embed_texts([prompt])[0], self.negatives[others])
 
 
-def load_proposer(settings: FindSettings) -> Proposer:
+def text_scores(
+    pictures: NDArray[np.float32], text: NDArray[np.float32], negatives: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """How much more each picture is like the text than like the nearest negative: (N,) differences of cosines.
+
+    Args:
+        pictures: (N, D) of unit length; N may be 0.
+        text: (D,) of unit length.
+        negatives: (M, D) of unit length; without any, the score is the cosine with the text.
+    """
+    alike = pictures @ text
+    return alike - (pictures @ negatives.T).max(1) if len(negatives) else alike
+
+
+def reference_scores(pictures: NDArray[np.float32], references: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The cosine of each picture (N, D) with the nearest of its references (M, D): (N,). M is at least 1.
+
+    The nearest and not the mean: references show the product from several sides, and a picture shows one of them.
+    """
+    return np.asarray((pictures @ references.T).max(1))
+
+
+def proposer_of(settings: FindSettings) -> Proposer:
     """The proposer of these settings, on SAM's network, which is loaded once a process."""
-    from pipelines.models.sam_automatic import SamProposer  # here, since it loads torch
+    grid = Grid(
+        points_per_side=settings.points_per_side,
+        crop_layers=settings.crop_layers,
+        min_predicted_iou=settings.min_predicted_iou,
+        min_stability=settings.min_stability,
+        box_nms_iou=settings.box_nms_iou,
+        box_rounds=settings.box_rounds,
+    )
+    return load_proposer(_call(settings, settings.call_size), grid)
 
-    segmenter: Any = load_segmenter(_sam(settings))
-    return SamProposer(segmenter.sam, settings)
+
+def _call(settings: FindSettings, call_size: int) -> Call:
+    return make_call(settings.role, settings.checkpoint, call_size, settings.threads)
 
 
-def _sam(settings: FindSettings) -> SegmentSettings:
-    return SegmentSettings(checkpoint=settings.checkpoint, call_size=1, threads=settings.threads)
-
-
-def _encoder_settings(settings: FindSettings) -> ScoreSettings:
-    call_size = settings.encoder_call_size
-    return ScoreSettings(checkpoint=settings.encoder, call_size=call_size, threads=settings.threads)
+def _encoder_of(settings: FindSettings) -> Encoder:
+    return load_encoder(make_call("encoder", settings.encoder, settings.encoder_call_size, settings.threads))
 
 
 def _words(text: str) -> set[str]:

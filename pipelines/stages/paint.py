@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from pipelines.models import RGB, Painter, Painting
-from pipelines.models.loading import load_painter
+from pipelines.models import RGB, Painter, Painting, Sampling
+from pipelines.models.loading import load_painter, make_call
 from pipelines.pixels.crops import cut_mask, from_raw
 from pipelines.pixels.masks import depth, from_rle
 from pipelines.recipe.settings import PaintSettings
@@ -21,9 +21,9 @@ class Paint:
     """Repaint regions by latent diffusion inpainting (Rombach et al. 2022, arXiv:2112.10752, section 4.5).
 
     Adds V seeds and V*R crops, raw uint8 (S, S, 3), variant-major. The crop is the model's own: pasting comes later.
-    A variant's noise depends on its seed alone (DESIGN 6), never on batch mates: all rows' (variant, region) pairs are
-    packed into calls of one shape. With `soft_denoise_px` a region's mask is repainted less and less towards its edge.
-    A row with a crop of which the painter gave no numbers has failed.
+    A variant's noise depends on its seed alone (docs/design.md, Chance), never on batch mates: all rows' (variant,
+    region) pairs are packed into calls of one shape. With `soft_denoise_px` a region's mask is repainted less and less
+    towards its edge. A row with a crop of which the painter gave no numbers has failed.
     """
 
     pixels_version = 1
@@ -43,7 +43,7 @@ class Paint:
 
     def __init__(self, settings: PaintSettings, painter: Painter | None = None) -> None:
         self.settings = settings
-        self.painter = painter or (load_painter(settings) if TASKS[settings.task].paints else _nothing)
+        self.painter = painter or (painter_of(settings) if TASKS[settings.task].paints else _nothing)
 
     def __call__(self, rows: Sequence[Row]) -> list[Update | ItemError]:
         """Paint every row's variants and regions in one go."""
@@ -74,6 +74,22 @@ class Paint:
         for prompt, seed in zip(row["paint_prompts"], seeds, strict=True):
             for index, (rgb, mask, start, softness) in enumerate(regions):
                 yield Painting(rgb, mask, prompt, row["negative_prompt"], region_seed(seed, index), start, softness)
+
+
+def painter_of(settings: PaintSettings) -> Painter:
+    """The painter of these settings, with its LoRAs, on networks that are loaded once a process."""
+    return load_painter(
+        make_call(settings.role, settings.checkpoint, settings.call_size, settings.threads),
+        Sampling(
+            sampler=settings.sampler,
+            spacing=settings.spacing,
+            steps=settings.steps,
+            guidance=settings.guidance,
+            strength=settings.strength,
+            clip_skip=settings.clip_skip,
+        ),
+        tuple((one.checkpoint, one.weight) for one in settings.added_loras()),
+    )
 
 
 def _update(seeds: list[int], crops: Sequence[RGB | None]) -> Update | ItemError:

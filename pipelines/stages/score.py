@@ -12,12 +12,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.models import Encoder, Segmenter
-from pipelines.models.loading import load_encoder, load_segmenter
+from pipelines.models.loading import load_encoder, load_segmenter, make_call
 from pipelines.pixels.crops import cut_mask, from_raw, neutral_crop
 from pipelines.pixels.masks import bounding_box, from_rle
 from pipelines.pixels.reference_foreground import reference_crop
 from pipelines.pixels.seams import expansion
-from pipelines.recipe.settings import ScoreSettings, SegmentSettings
+from pipelines.recipe.settings import ScoreSettings
 from pipelines.rows import CROPS, REGIONS, RLE, SCORES, STRINGS, VARIANT_SCORES, ItemError, Row, Update
 
 Element = TypeVar("Element")
@@ -59,8 +59,8 @@ class Score:
         self, settings: ScoreSettings, encoder: Encoder | None = None, segmenter: Segmenter | None = None
     ) -> None:
         self.settings = settings
-        self.encoder = (encoder or load_encoder(settings)) if settings.likeness else None
-        self.segmenter = (segmenter or load_segmenter(_sam(settings))) if settings.segmenter else None
+        self.encoder = (encoder or encoder_of(settings)) if settings.likeness else None
+        self.segmenter = (segmenter or _segmenter_of(settings)) if settings.segmenter else None
 
     def __call__(self, rows: Sequence[Row]) -> list[Update | ItemError]:
         """Embed all rows' crops, prompts and references in one go each."""
@@ -123,9 +123,14 @@ def _products(row: Row, side_px: int) -> list[NDArray[np.uint8]]:
     return [neutral_crop(crop, masks[index % len(regions)], side_px) for index, crop in enumerate(crops)]
 
 
-def _sam(settings: ScoreSettings) -> SegmentSettings:
+def encoder_of(settings: ScoreSettings) -> Encoder:
+    """The encoder of these settings, on a network that is loaded once a process."""
+    return load_encoder(make_call(settings.role, settings.checkpoint, settings.call_size, settings.threads))
+
+
+def _segmenter_of(settings: ScoreSettings) -> Segmenter:
     assert settings.segmenter is not None
-    return SegmentSettings(checkpoint=settings.segmenter, call_size=settings.call_size, threads=settings.threads)
+    return load_segmenter(make_call("segmenter", settings.segmenter, settings.call_size, settings.threads))
 
 
 def _box_with_margin(mask: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -9,8 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.models import Candidates, Segmenter
-from pipelines.models.closer import CloserSegmenter
-from pipelines.models.loading import load_segmenter
+from pipelines.models.loading import load_segmenter, make_call
+from pipelines.models.per_box import PerBoxSegmenter
 from pipelines.pixels.images import decode
 from pipelines.pixels.masks import to_rle
 from pipelines.recipe.settings import SegmentSettings
@@ -22,8 +22,8 @@ class Segment:
 
     Adds one mask (H, W) as RLE and one score in 0..1 a box, or one for all given points. Of SAM's candidates the one
     with the highest predicted IoU is taken, or the smallest or largest if a part or the whole is asked for; candidates
-    are never united: they are rival readings of the same prompt. With `room` SAM looks at each box by itself. A row
-    with neither, such as one with a given mask, passes by.
+    are never united: they are rival readings of the same prompt. With `crop_margin` each box is segmented in a crop of
+    its own. A row with neither, such as one with a given mask, passes by.
     """
 
     pixels_version = 2
@@ -38,8 +38,8 @@ class Segment:
 
     def __init__(self, settings: SegmentSettings, segmenter: Segmenter | None = None) -> None:
         self.settings = settings
-        plain = segmenter or load_segmenter(settings)
-        self.segmenter = plain if settings.room is None else CloserSegmenter(plain, settings.room)
+        plain = segmenter or _load(settings)
+        self.segmenter = plain if settings.crop_margin is None else PerBoxSegmenter(plain, settings.crop_margin)
 
     def __call__(self, rows: Sequence[Row]) -> list[Update | ItemError]:
         """Segment the rows with boxes in one call; masks are made and packed one at a time."""
@@ -54,6 +54,10 @@ class Segment:
                 "mask_scores": [score for _, score in best],
             }
         return updates
+
+
+def _load(settings: SegmentSettings) -> Segmenter:
+    return load_segmenter(make_call(settings.role, settings.checkpoint, settings.call_size, settings.threads))
 
 
 def _prompts(row: Row) -> list[NDArray[np.float32]]:

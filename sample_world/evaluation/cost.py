@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 
 from pipelines.models import Painting
-from pipelines.models.loading import load_painter
 from pipelines.pixels.crops import context_region, cut, cut_mask
 from pipelines.recipe import Recipe
+from pipelines.stages.paint import painter_of
 from sample_world.evaluation.cases import Case
 from sample_world.evaluation.figures import Figure, average
 
@@ -26,7 +26,7 @@ def measure_size(folder: Path) -> dict[str, Figure]:
 
 def measure_time(recipe: Recipe, case: Case, calls: int = CALLS) -> dict[str, Figure]:
     """Full calls of the painter in this process, with the threads of the settings, after one that warms it up."""
-    painter, side = load_painter(recipe.paint), recipe.mask.crop_px
+    painter, side = painter_of(recipe.paint), recipe.mask.crop_px
     region = context_region(case.thing.mask, side)
     crop, mask = cut(case.held.scene.rgb, region, side), cut_mask(case.thing.mask, region, side)
     prompt = recipe.prompts.paint[0].format(category=case.thing.category, colour="red", pattern="striped")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from pipelines import recipe as recipes
-from pipelines.models.loading import EMBEDDED
+from pipelines.models.checkpoints import EMBEDDED
 from pipelines.recipe import Recipe
 from sample_world.evaluation.bars import Bar
 from sample_world.evaluation.cases import held_out_scenes, products, shuffled

@@ -16,7 +16,7 @@ from pipelines.pixels.masks import from_rle
 from pipelines.pixels.overlap import mask_iou
 from pipelines.recipe.settings import FindSettings
 from pipelines.rows import ItemError
-from pipelines.stages.find import Find, load_proposer
+from pipelines.stages.find import Find, proposer_of
 from sample_world.drawing.scenes import SceneObject, caption, product_picture
 from sample_world.evaluation.bars import Bar
 from sample_world.evaluation.cases import Case, Held, products
@@ -115,7 +115,7 @@ def _answers(settings: FindSettings, asked: Question) -> tuple[Answer, Answer]:
     thing, held = asked.case.thing, asked.case.held
     alone = [one.category for one in held.scene.objects].count(thing.category) == 1
     by_text, by_reference = (_stage(settings.model_copy(update={"by": by})) for by in ("clip", "reference"))
-    everything = _stage(settings.model_copy(update={"by": "clip", "keep": ALL, "room": None}))
+    everything = _stage(settings.model_copy(update={"by": "clip", "keep": ALL, "crop_margin": None}))
 
     def ask(stage: Find, prompt: str, shown: SceneObject) -> tuple[tuple[float, ...], bool]:
         reference = encode(product_picture(shown, held.seed).rgb, "png")
@@ -155,10 +155,10 @@ class _Remembering:
 
 @cache
 def _remembering(settings: FindSettings) -> _Remembering:
-    return _Remembering(load_proposer(settings))
+    return _Remembering(proposer_of(settings))
 
 
 @cache
 def _stage(settings: FindSettings) -> Find:
-    cut_out = settings.model_copy(update={"by": "clip", "keep": AMONG, "room": None})  # what changes no proposal
+    cut_out = settings.model_copy(update={"by": "clip", "keep": AMONG, "crop_margin": None})  # what changes no proposal
     return Find(settings, _remembering(cut_out))

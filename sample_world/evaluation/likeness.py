@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.models import Encoder
-from pipelines.models.loading import load_encoder
 from pipelines.pixels.crops import neutral_crop
 from pipelines.pixels.images import Rgb, encode
 from pipelines.pixels.reference_foreground import reference_crop
 from pipelines.recipe import Recipe
+from pipelines.stages.score import encoder_of
 from sample_world.drawing.scenes import SceneObject, product_picture
 from sample_world.drawing.shapes import CATEGORIES
 from sample_world.drawing.textures import COLOURS, PATTERNS
@@ -31,7 +31,7 @@ def measure_likeness(recipe: Recipe, scenes: list[Held]) -> dict[str, Figure]:
 
     References are embedded as the node `score` does, cut off their ground; and by their true masks, and whole.
     """
-    encoder = load_encoder(recipe.score)
+    encoder = encoder_of(recipe.score)
     cases = shuffled(products(scenes))[: len(scenes)]
     anchors = encoder.embed_images(
         [neutral_crop(case.held.scene.rgb, case.thing.mask, encoder.side_px) for case in cases]

@@ -11,8 +11,9 @@ from scipy.ndimage import binary_erosion, gaussian_gradient_magnitude, label
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio
 
-from pipelines.models.inpainting import load_network
-from pipelines.models.loading import resolve
+from pipelines.models.checkpoints import resolve
+from pipelines.models.inpainting import load
+from pipelines.models.loading import make_call
 from pipelines.pixels.crops import context_region, cut
 from pipelines.pixels.images import Rgb
 from pipelines.recipe import Recipe
@@ -29,7 +30,9 @@ HALF: Final = (0.5, 0.5, 0.5)  # the autoencoder takes -1 to 1
 
 def measure_reconstruction(recipe: Recipe, cases: list[Case]) -> dict[str, Figure]:
     """Encode and decode the crops that the painter would see round some products."""
-    vae = load_network(resolve(recipe.paint.checkpoint)).vae
+    paint = recipe.paint
+    call = make_call(paint.role, paint.checkpoint, paint.call_size, paint.threads)
+    vae = load(resolve(paint.checkpoint), call).vae
     side = recipe.mask.crop_px
     crops = [cut(case.held.scene.rgb, context_region(case.thing.mask, side), side) for case in cases]
     repeated = [reconstruct(vae, crop, recipe.paint.threads) for crop in crops]

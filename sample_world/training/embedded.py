@@ -19,7 +19,9 @@ from torch import Tensor
 from transformers import CLIPModel, CLIPTextModel, GroundingDinoForObjectDetection
 
 import pipelines.embedded
-from pipelines.models.sam import load_network as load_segmenter
+from pipelines.models.loading import make_call
+from pipelines.models.sam import load as load_segmenter
+from pipelines.strict import Checkpoint
 from sample_world.training.detector import DetectorLearner, export_detector
 from sample_world.training.encoder import EncoderLearner, export_encoder
 from sample_world.training.examples import SCENES_ALONE, Examples, render_examples
@@ -170,7 +172,7 @@ def shipped_weights(part: str) -> dict[str, Mapping[str, Tensor]]:
     if not folder.exists():
         return {}
     if part == "segmenter":
-        return {part: load_segmenter(folder).state_dict()}
+        return {part: load_segmenter(folder, make_call("segmenter", Checkpoint(uri=str(folder)), 1, 1)).state_dict()}
     kinds: dict[str, tuple[Any, Path]] = {
         "vae": (AutoencoderKL, folder / "vae"),
         "unet": (UNet2DConditionModel, folder / "unet"),

@@ -8,7 +8,8 @@ import yaml
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from pipelines.models import loading
+from pipelines.models.checkpoints import weights_hash
+from pipelines.strict import Checkpoint
 from tests.models.tiny import write_detector, write_encoder, write_painter, write_segmenter
 
 
@@ -43,7 +44,7 @@ def packshot(*words):
 def test_unpinned_folders_are_ok_and_get_the_whole_line_that_pins_them(weights):
     done = packshot("doctor", "--recipe", recipe_of(weights))
     pins = {
-        node: f"#sha256={loading.weights_hash(loading.Checkpoint(uri=str(weights / node)))}"
+        node: f"#sha256={weights_hash(Checkpoint(uri=str(weights / node)))}"
         for node in ("detect", "segment", "paint", "score")
     }
 

@@ -3,9 +3,8 @@ import pytest
 import torch
 from transformers import CLIPModel, CLIPProcessor
 
-from pipelines.models.clip import ClipEncoder, load_network
-from pipelines.recipe.settings import ScoreSettings
-from tests.models.tiny import noise, write_encoder
+from pipelines.models.clip import ClipEncoder, load
+from tests.models.tiny import a_call, noise, write_encoder
 
 IMAGES = [noise(0, 32, 32), noise(1, 100, 100), noise(2, 7, 7)]
 TEXTS = ["a red shirt", "", "a " * 50, "a red shirt"]
@@ -18,7 +17,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def encoder(folder):
-    return ClipEncoder(load_network(folder), ScoreSettings(checkpoint="embedded:encoder", call_size=2, threads=1))
+    return ClipEncoder(load(folder, a_call()), a_call(call_size=2))
 
 
 def test_vectors_and_cosines_are_those_of_the_library_s_own_processor_and_model(folder, encoder):

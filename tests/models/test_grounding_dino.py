@@ -6,10 +6,9 @@ import torch
 from transformers import GroundingDinoForObjectDetection, GroundingDinoImageProcessorPil, GroundingDinoProcessor
 
 from pipelines.models import Found
-from pipelines.models.grounding_dino import GroundingDino, caption, load_network, own_size_wh, padded_length, phrases
+from pipelines.models.grounding_dino import GroundingDino, caption, load, own_size_wh, padded_length, phrases
 from pipelines.pixels.crops import letterbox
-from pipelines.recipe.settings import DetectSettings
-from tests.models.tiny import bert_tokenizer, noise, write_detector
+from tests.models.tiny import a_call, bert_tokenizer, noise, write_detector
 
 IMAGES = [noise(0, 64, 64), noise(1, 90, 40), noise(2, 30, 120), noise(3, 200, 150), noise(4, 64, 64)]
 SPECIAL = (101, 102, 1012)  # [CLS], [SEP] and the full stop
@@ -23,7 +22,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def network(folder):
-    return load_network(folder)
+    return load(folder, a_call())
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +30,8 @@ def own_shape_folder(tmp_path_factory):
     return write_detector(tmp_path_factory.mktemp("own-shape"), own_shape=True)
 
 
-def detector(network, **settings):
-    return GroundingDino(
-        network, DetectSettings(checkpoint="embedded:detector", **{"min_score": 0.0, "threads": 1, **settings})
-    )
+def detector(network, call_size=1, **sizing):
+    return GroundingDino(network, a_call(call_size), **sizing)
 
 
 def assert_same(one: Found, other: Found) -> None:
@@ -89,14 +86,14 @@ def test_answer_is_that_of_the_library_s_own_processor_and_model_on_the_same_squ
 def test_picture_in_its_own_shape_is_answered_as_by_the_library_from_file_to_box(own_shape_folder, image):
     expected = library_s(own_shape_folder, image, "red bag . shoe .", image.shape[1::-1], image)
 
-    detect = detector(load_network(own_shape_folder), sizing="as_trained", call_size=1)
+    detect = detector(load(own_shape_folder, a_call()), as_trained=True, call_size=1)
     (found,) = detect([image], ["Red bag. Shoe"])
 
     assert_equal_but_for_rounding(found, expected)
 
 
 def test_own_shape_leaves_a_result_bit_equal_whatever_the_batch_mates(own_shape_folder):
-    detect = detector(load_network(own_shape_folder), sizing="as_trained", call_size=2)
+    detect = detector(load(own_shape_folder, a_call()), as_trained=True, call_size=2)
 
     together = detect(IMAGES, PROMPTS)
 
@@ -111,21 +108,21 @@ def test_official_sizing_gives_the_shortest_side_800_and_the_longest_at_most_133
 
 
 def test_side_is_a_setting_and_the_square_is_kept_where_no_sizing_is_said(own_shape_folder):
-    network = load_network(own_shape_folder)
+    network = load(own_shape_folder, a_call())
     shown = []
 
     def answer(pixels, captions, ids, real):
         shown.append(tuple(pixels.shape[2:]))
         return torch.zeros(1, 1, 64), torch.zeros(1, 1, 4)
 
-    for settings in ({}, {"side_px": 96}, {"sizing": "as_trained"}, {"sizing": "as_trained", "side_px": 96}):
+    for settings in ({}, {"side_px": 96}, {"as_trained": True}, {"as_trained": True, "side_px": 96}):
         detector(replace(network, answer=answer), call_size=1, **settings)([noise(0, 60, 90)], ["shirt"])
 
     assert shown == [(64, 64), (96, 96), (64, 96), (96, 144)]
 
 
 def test_model_trained_in_a_square_keeps_it(network):
-    assert detector(network, sizing="as_trained").longest_px is None
+    assert detector(network, as_trained=True).longest_px is None
 
 
 def test_no_pictures_have_no_answers(network):
@@ -176,15 +173,6 @@ def test_other_prompt_or_picture_gives_another_answer(network):
 
     assert not np.array_equal(shirt.scores, bag.scores)
     assert not np.array_equal(shirt.boxes_xyxy, other.boxes_xyxy)
-
-
-def test_boxes_below_the_least_score_are_left_out(network):
-    (every,) = detector(network)([IMAGES[0]], ["shirt"])
-    least = float(every.scores[2])
-
-    (some,) = detector(network, min_score=least)([IMAGES[0]], ["shirt"])
-
-    np.testing.assert_array_equal(some.scores, every.scores[every.scores >= least])
 
 
 def test_box_beyond_the_picture_is_clipped_and_one_in_the_padding_is_dropped(network):

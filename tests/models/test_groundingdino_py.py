@@ -1,6 +1,7 @@
 import hashlib
 import importlib.resources
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,10 +15,8 @@ from pipelines.errors import ConfigError, InfrastructureError
 from pipelines.models import groundingdino_py, loading
 from pipelines.models.grounding_dino import GroundingDino
 from pipelines.models.groundingdino_config import config_beside, read_config, text_encoder_beside
-from pipelines.models.kinds import kind_of
-from pipelines.recipe.settings import DetectSettings
 from pipelines.strict import Checkpoint
-from tests.models.tiny import bert_tokenizer, noise, write_text_encoder
+from tests.models.tiny import a_call, bert_tokenizer, noise, write_text_encoder
 
 SMALLER = {
     "dim_feedforward": 32,
@@ -74,9 +73,8 @@ def test_answer_is_that_of_the_package_s_own_transform_and_model(checkpoint, ima
     order = np.argsort(-scores, kind="stable")
     order = order[(boxes[order, 2] > boxes[order, 0]) & (boxes[order, 3] > boxes[order, 1])]
 
-    network = groundingdino_py.load_network(checkpoint, side_px=64)
-    settings = DetectSettings(checkpoint="embedded:detector", min_score=0.0, sizing="as_trained")
-    (found,) = GroundingDino(network, settings)([image], ["A red shirt"])
+    network = groundingdino_py.load(checkpoint, a_call(), side_px=64)
+    (found,) = GroundingDino(network, a_call(), as_trained=True)([image], ["A red shirt"])
 
     assert len(found.scores) > 3
     np.testing.assert_allclose(found.scores, scores[order], atol=1e-5)
@@ -84,9 +82,8 @@ def test_answer_is_that_of_the_package_s_own_transform_and_model(checkpoint, ima
 
 
 def test_random_checkpoint_answers_boxes_that_no_batch_mate_changes(checkpoint):
-    network = groundingdino_py.load_network(checkpoint, side_px=64)
-    settings = DetectSettings(checkpoint="embedded:detector", min_score=0.0, call_size=3, threads=1)
-    detect = GroundingDino(network, settings)
+    network = groundingdino_py.load(checkpoint, a_call(), side_px=64)
+    detect = GroundingDino(network, a_call(call_size=3))
     images, prompts = [noise(0, 64, 64), noise(1, 40, 90), noise(2, 30, 20)], ["a shirt", "Red bag. Shoe", "bag"]
 
     together = detect(images, prompts)
@@ -109,7 +106,7 @@ def test_weights_of_another_model_are_refused(checkpoint, tmp_path):
     torch.save({"model": {"stranger": torch.zeros(1)}}, tmp_path / "other.pth")
 
     with pytest.raises(InfrastructureError, match=r"does not fit its config: .* \['stranger'\]"):
-        groundingdino_py.load_network(tmp_path / "other.pth")
+        groundingdino_py.load(tmp_path / "other.pth", a_call())
 
 
 def test_weights_that_are_missing_are_refused(checkpoint, tmp_path):
@@ -119,7 +116,7 @@ def test_weights_that_are_missing_are_refused(checkpoint, tmp_path):
     torch.save({"model": dict(list(weights.items())[1:])}, tmp_path / "short.pth")
 
     with pytest.raises(InfrastructureError, match=r"does not fit its config: 1 weights are missing"):
-        groundingdino_py.load_network(tmp_path / "short.pth")
+        groundingdino_py.load(tmp_path / "short.pth", a_call())
 
 
 def test_config_is_read_and_never_run(tmp_path):
@@ -142,7 +139,7 @@ def test_checkpoint_is_looked_at_without_its_weights(checkpoint):
     path = loading.inspect("detector", Checkpoint(uri=str(checkpoint), sha256=sha256))
 
     assert path == checkpoint
-    assert kind_of(checkpoint) == "Grounding DINO"
+    assert groundingdino_py.opens(checkpoint)
 
 
 def test_text_encoder_without_its_tokenizer_is_refused(checkpoint, tmp_path):
@@ -150,6 +147,6 @@ def test_text_encoder_without_its_tokenizer_is_refused(checkpoint, tmp_path):
     for file in (folder / "tiny-bert").glob("token*"):
         file.unlink()
 
-    for read_weights in (True, False):
+    for call in (a_call(), replace(a_call(), device="meta")):
         with pytest.raises(InfrastructureError, match=r"the tokenizer in .* numbers [0-9]+ tokens and its model 1200"):
-            groundingdino_py.load_network(folder / checkpoint.name, read_weights=read_weights)
+            groundingdino_py.load(folder / checkpoint.name, call)

@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,18 +10,19 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from pipelines.errors import ConfigError, InfrastructureError
-from pipelines.models import Painting
-from pipelines.models.inpainting import InpaintingPainter, load_network
+from pipelines.models import Painting, Sampling
+from pipelines.models.inpainting import InpaintingPainter, load
 from pipelines.models.loading import load_painter
 from pipelines.models.samplers import SAMPLERS
-from pipelines.recipe.settings import Lora, PaintSettings
+from pipelines.recipe.settings import Lora
 from pipelines.strict import Checkpoint
-from tests.models.tiny import noise, write_lora, write_painter
+from tests.models.tiny import a_call, noise, write_lora, write_painter
 
 MASK = np.zeros((64, 64), np.bool_)
 MASK[16:48, 8:40] = True
 SOURCES = [noise(0, 64, 64), np.full((64, 64, 3), 200, np.uint8)]
 ALL = np.ones((64, 64), np.float32)
+SAMPLING = Sampling(sampler="ddim", spacing="default", steps=3, guidance=3.0, strength=1.0, clip_skip=0)
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +32,16 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def network(folder):
-    return load_network(folder)
+    return load(folder, a_call(role="painter"))
 
 
 @pytest.fixture(scope="module")
 def blended_network(tmp_path_factory):
-    return load_network(write_painter(tmp_path_factory.mktemp("painter"), channels=4))
+    return load(write_painter(tmp_path_factory.mktemp("painter"), channels=4), a_call(role="painter"))
 
 
-def painter(network, **settings):
-    given = {"checkpoint": "embedded:painter", "steps": 3, "guidance": 3.0, "call_size": 4, "threads": 1, **settings}
-    return InpaintingPainter(network, PaintSettings(**given))
+def painter(network, call_size=4, **sampling):
+    return InpaintingPainter(network, a_call(call_size, role="painter"), replace(SAMPLING, **sampling))
 
 
 def painting(number=0, prompt="a red shirt", negative="a bag", seed=7, mask=MASK, start=None, softness=None):
@@ -108,7 +109,7 @@ def test_picture_is_bit_equal_to_the_library_s_own_pipeline(folder, network, num
 
 
 def test_picture_of_nan_is_none_and_its_neighbour_is_not(folder):
-    network = load_network(folder)
+    network = load(folder, a_call(role="painter"))
     decode = network.vae.decode
 
     def overflowing(latents, **named):
@@ -340,7 +341,7 @@ def test_softness_holds_the_start_even_at_full_strength(network):
 
 
 def test_skipping_a_layer_is_the_text_model_without_it(folder, network):
-    shorter = load_network(folder)
+    shorter = load(folder, a_call(role="painter"))
     del shorter.text_encoder.encoder.layers[1]
     (whole,) = painter(network)([painting()])
 
@@ -359,12 +360,12 @@ def test_skipping_every_layer_is_refused(network):
 
 def lora(path, weight=1.0):
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Lora(checkpoint=Checkpoint(uri=str(path), sha256=sha256), weight=weight)
+    return Checkpoint(uri=str(path), sha256=sha256), weight
 
 
 def painted_with(folder, *loras):
-    settings = PaintSettings(checkpoint=str(folder), steps=3, guidance=3.0, call_size=2, lora=loras)
-    return load_painter(settings)([painting()])[0]
+    paint = load_painter(a_call(2, role="painter", path=folder), SAMPLING, loras)
+    return paint([painting()])[0]
 
 
 def test_lora_changes_the_picture_by_its_weight_and_only_where_it_is_named(folder, tmp_path):

@@ -1,23 +1,19 @@
-import hashlib
 import subprocess
 import sys
-from collections import OrderedDict
 
+import numpy as np
 import pytest
 
 from pipelines.errors import ConfigError, InfrastructureError
-from pipelines.models import loading
+from pipelines.models import Grid
 from pipelines.models.grounding_dino import GroundingDino
-from pipelines.models.words import unknown_words
-from pipelines.recipe.settings import DetectSettings, PaintSettings, ScoreSettings, SegmentSettings
+from pipelines.models.loading import SEGMENTERS, inspect, load_detector, load_encoder, load_proposer, load_segmenter
 from pipelines.strict import Checkpoint
-from tests.models.tiny import write_detector, write_encoder, write_painter, write_segmenter
+from tests.models import disc_segmenter
+from tests.models.tiny import a_call, write_detector, write_encoder, write_painter, write_segmenter
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-def at(path, sha256=None):
-    return Checkpoint(uri=str(path), sha256=sha256)
+WITH_DISCS = (*SEGMENTERS, disc_segmenter.__name__)
+GRID = Grid(points_per_side=2, crop_layers=0, min_predicted_iou=0, min_stability=0, box_nms_iou=1, box_rounds=0)
 
 
 def test_importing_the_loader_loads_neither_torch_nor_ray():
@@ -28,103 +24,23 @@ def test_importing_the_loader_loads_neither_torch_nor_ray():
     assert done.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize(
-    ("checkpoint", "error", "words"),
-    [
-        (Checkpoint(uri="embedded:nose"), InfrastructureError, "run `packshot train embedded nose`"),
-        (Checkpoint(uri="embedded:../stages"), InfrastructureError, "is not in"),
-        (Checkpoint(uri="s3://bucket/sam.pth"), ConfigError, "download it and give its path, with `#sha256=`"),
-        (Checkpoint(uri="https://host/sam.pth"), ConfigError, "comes with a later version"),
-        (Checkpoint(uri="org/model"), ConfigError, "give org/model@ and the 40-digit hash"),
-        (
-            Checkpoint(uri="org/model", revision=COMMIT),
-            InfrastructureError,
-            f"run `hf download org/model --revision {COMMIT} --include '*.json' --include '*.txt' --include",
-        ),
-        (Checkpoint(uri="/nowhere/model"), InfrastructureError, "there is no checkpoint at '/nowhere/model'"),
-    ],
-)
-def test_checkpoint_that_is_not_there_says_what_to_do(checkpoint, error, words, tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-
-    with pytest.raises(error) as caught:
-        loading.resolve(checkpoint)
-
-    assert words in str(caught.value)
-
-
-def test_pickle_needs_its_hash_and_is_checked_against_it(tmp_path):
-    path = tmp_path / "sam_vit_b.pth"
-    path.write_bytes(b"weights")
-    digest = hashlib.sha256(b"weights").hexdigest()
-
-    with pytest.raises(ConfigError, match=f"#sha256={digest} if you trust"):
-        loading.resolve(at(path))
-    assert loading.resolve(at(path, digest)) == path
-    with pytest.raises(InfrastructureError, match=f"has sha256 {digest}, expected {'0' * 64}"):
-        loading.resolve(at(path, "0" * 64))
-
-
-def test_folder_has_the_hash_of_its_sorted_list_of_files(tmp_path):
-    for name, text in [("b.json", "{}"), ("a/model.safetensors", "x"), ("README.md", "card"), (".git/c.json", "{}")]:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    digests = [hashlib.sha256(text).hexdigest() for text in (b"x", b"{}")]
-    expected = hashlib.sha256(f"{digests[0]}  a/model.safetensors\n{digests[1]}  b.json\n".encode()).hexdigest()
-
-    assert loading.weights_hash(at(tmp_path)) == expected
-    assert loading.resolve(at(tmp_path, expected)) == tmp_path
-
-
-def test_weights_hash_follows_the_files(tmp_path):
-    (tmp_path / "model.safetensors").write_text("one")
-    before = loading.weights_hash(at(tmp_path))
-
-    (tmp_path / "model.safetensors").write_text("other")
-
-    assert loading.weights_hash(at(tmp_path)) != before
-
-
-def test_stage_for_other_settings_shares_the_loaded_network(tmp_path):
+def test_calls_of_any_size_share_the_loaded_network(tmp_path):
     write_detector(tmp_path)
 
-    one = loading.load_detector(DetectSettings(checkpoint=at(tmp_path), min_score=0.1))
-    other = loading.load_detector(DetectSettings(checkpoint=at(tmp_path), min_score=0.9))
+    one = load_detector(a_call(path=tmp_path), side_px=32)
+    other = load_detector(a_call(4, path=tmp_path), side_px=64)
 
     assert isinstance(one, GroundingDino)
     assert isinstance(other, GroundingDino)
     assert one.network is other.network
-    assert (one.min_score, other.min_score) == (0.1, 0.9)
+    assert (one.side_px, other.side_px) == (32, 64)
+    assert (one.call.call_size, other.call.call_size) == (1, 4)
 
 
-def test_process_keeps_a_bounded_number_of_networks_and_hashes(tmp_path, monkeypatch):
-    monkeypatch.setattr(loading, "_networks", OrderedDict())
-    monkeypatch.setattr(loading, "_hashes", OrderedDict())
-    monkeypatch.setattr(loading, "KEPT_HASHES", 2)
-    folders = [write_segmenter(tmp_path / str(number)) for number in range(loading.KEPT_NETWORKS + 2)]
+def test_a_proposer_is_made_on_the_segmenter_s_network(tmp_path):
+    call = a_call(path=write_segmenter(tmp_path))
 
-    networks = [load_sam(folder) for folder in folders]
-    for folder in folders:
-        loading.weights_hash(at(folder))
-
-    assert len(loading._networks) == loading.KEPT_NETWORKS
-    assert len(loading._hashes) == 2
-    assert load_sam(folders[-1]) is networks[-1]
-    assert load_sam(folders[0]) is not networks[0]
-
-
-def load_sam(folder):
-    return loading.load_segmenter(SegmentSettings(checkpoint=at(folder))).sam
-
-
-def test_each_role_loads_its_folder(tmp_path):
-    segmenter = write_segmenter(tmp_path / "segmenter")
-    painter = write_painter(tmp_path / "painter")
-    encoder = write_encoder(tmp_path / "encoder")
-
-    assert callable(loading.load_segmenter(SegmentSettings(checkpoint=at(segmenter))))
-    assert callable(loading.load_painter(PaintSettings(checkpoint=at(painter))))
-    assert loading.load_encoder(ScoreSettings(checkpoint=at(encoder))).embed_texts([]).shape == (0, 8)
+    assert load_proposer(call, GRID).segmenter.sam is load_segmenter(call).sam
 
 
 def test_half_a_model_names_its_role_and_place(tmp_path):
@@ -132,16 +48,59 @@ def test_half_a_model_names_its_role_and_place(tmp_path):
     (folder / "model.safetensors").unlink()
 
     with pytest.raises(InfrastructureError, match=f"cannot load the segmenter '{folder}'"):
-        loading.load_segmenter(SegmentSettings(checkpoint=at(folder)))
+        load_segmenter(a_call(path=folder))
 
 
-def test_words_that_a_word_level_tokenizer_does_not_know_are_named_once(tmp_path):
-    painter, encoder = write_painter(tmp_path / "painter"), write_encoder(tmp_path / "encoder")
-    texts = ["A Zebra shirt", "a zebra, blue bag " + "a " * 20 + "late"]
-
-    assert unknown_words(at(painter), texts) == ["Zebra", "zebra", ",", "late"]
-    assert unknown_words(at(encoder), ["a red shirt"]) == []
+@pytest.fixture
+def discs(tmp_path):
+    (tmp_path / "discs.txt").write_text("radius 3")
+    return tmp_path / "discs.txt"
 
 
-def test_checkpoint_without_a_tokenizer_has_no_unknown_words(tmp_path):
-    assert unknown_words(at(write_segmenter(tmp_path)), ["zebra"]) == []
+def test_a_new_adapter_is_one_module_and_its_name_in_the_tuple(discs, tmp_path):
+    picture, box = np.zeros((20, 30, 3), np.uint8), np.array([10, 5, 20, 15], np.float32)
+
+    ((answer,),) = load_segmenter(a_call(path=discs), WITH_DISCS)([picture], [[box]])
+    sam = load_segmenter(a_call(path=write_segmenter(tmp_path / "sam")), WITH_DISCS)
+
+    assert answer.masks.shape == (1, 20, 30)
+    assert answer.masks[0, 10, 15]
+    assert answer.masks.sum() == 29  # the pixels within 3 of the box's middle
+    assert len(next(sam([picture], [[box]]))) == 1
+
+
+def test_a_file_that_no_adapter_opens_is_told_what_each_of_them_opens(discs):
+    with pytest.raises(InfrastructureError) as without:
+        load_segmenter(a_call(path=discs))
+    other = discs.with_name("other.txt")
+    other.write_text("nothing")
+    with pytest.raises(InfrastructureError) as with_discs:
+        load_segmenter(a_call(path=other), WITH_DISCS)
+
+    assert "is one file, and is no model that can be told" in str(without.value)
+    assert str(without.value).endswith("or a folder that `packshot train` wrote")
+    assert str(with_discs.value).endswith("or a folder that `packshot train` wrote; or a text file that says `radius`")
+
+
+def test_a_segmenter_that_cannot_propose_says_so_to_find(discs):
+    with pytest.raises(ConfigError, match="needs a box or points and cannot propose masks by itself, as `find` asks"):
+        load_proposer(a_call(path=discs), GRID, WITH_DISCS)
+
+
+def test_a_model_of_another_role_is_named_with_what_the_role_opens(tmp_path):
+    encoder, segmenter = write_encoder(tmp_path / "encoder"), write_segmenter(tmp_path / "segmenter")
+    painter = write_painter(tmp_path / "painter")
+
+    for role, path, told in [
+        ("detector", encoder, "is a model of type 'clip'; as detector, Packshot opens Grounding DINO: a transformers "),
+        ("encoder", segmenter, "is the first Segment Anything: "),
+        ("encoder", painter, "is a diffusers pipeline StableDiffusionInpaintPipeline; as encoder, Packshot opens CLIP"),
+        ("detector", encoder, "mm-grounding-dino; or an official groundingdino_*.pth with its config .py beside it"),
+    ]:
+        with pytest.raises(ConfigError) as refused:
+            inspect(role, Checkpoint(uri=str(path)))
+        assert told in str(refused.value)
+
+
+def test_an_encoder_embeds_no_texts_to_no_rows(tmp_path):
+    assert load_encoder(a_call(path=write_encoder(tmp_path))).embed_texts([]).shape == (0, 8)

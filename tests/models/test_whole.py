@@ -1,5 +1,6 @@
 """What is missing in a checkpoint is never made up: folders in official layouts, whole and with something taken out."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -11,13 +12,22 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipelines.errors import ConfigError, InfrastructureError
-from pipelines.models import calls, loading
+from pipelines.models import Sampling, checkpoints, groundingdino_config, sam
+from pipelines.models.files import DIFFUSERS, TRANSFORMERS, weight_files
 from pipelines.models.grounding_dino import see_samples_one_by_one
 from pipelines.models.kinds import kind_of
-from pipelines.models.weight_files import DIFFUSERS, TRANSFORMERS, weight_files
-from pipelines.recipe.settings import DetectSettings, PaintSettings, ScoreSettings, SegmentSettings
+from pipelines.models.loading import (
+    inspect,
+    load_detector,
+    load_encoder,
+    load_painter,
+    load_segmenter,
+    make_call,
+)
 from pipelines.strict import Checkpoint
 from tests.models.tiny import write_detector, write_encoder, write_painter, write_segmenter
+
+SAMPLING = Sampling(sampler="ddim", spacing="default", steps=20, guidance=7.5, strength=1.0, clip_skip=0)
 
 WRITE = {"detector": write_detector, "segmenter": write_segmenter, "painter": write_painter, "encoder": write_encoder}
 NETWORKS = [
@@ -46,14 +56,10 @@ def whole(originals, tmp_path):
 
 
 def load(role, path, **pin):
-    checkpoint = Checkpoint(uri=str(path), **pin)
-    if role == "detector":
-        return loading.load_detector(DetectSettings(checkpoint=checkpoint))
-    if role == "segmenter":
-        return loading.load_segmenter(SegmentSettings(checkpoint=checkpoint))
+    call = make_call(role, Checkpoint(uri=str(path), **pin), 1, 1)
     if role == "painter":
-        return loading.load_painter(PaintSettings(checkpoint=checkpoint))
-    return loading.load_encoder(ScoreSettings(checkpoint=checkpoint))
+        return load_painter(call, SAMPLING)
+    return {"detector": load_detector, "segmenter": load_segmenter, "encoder": load_encoder}[role](call)
 
 
 def refused(role, path, **pin):
@@ -61,7 +67,7 @@ def refused(role, path, **pin):
     with pytest.raises((ConfigError, InfrastructureError)) as loaded:
         load(role, path, **pin)
     with pytest.raises((ConfigError, InfrastructureError)) as looked_at:
-        loading.inspect(role, Checkpoint(uri=str(path), **pin))
+        inspect(role, Checkpoint(uri=str(path), **pin))
     assert str(looked_at.value)[:60] == str(loaded.value)[:60]
     return str(loaded.value)
 
@@ -87,7 +93,7 @@ def under_another_prefix(weights):
 def test_whole_folder_can_be_loaded_and_is_looked_at_without_its_weights(role, originals):
     path = originals / role
 
-    assert loading.inspect(role, Checkpoint(uri=str(path))) == path
+    assert inspect(role, Checkpoint(uri=str(path))) == path
     assert load(role, path)
 
 
@@ -143,7 +149,7 @@ def test_names_of_older_versions_are_known(whole):
 
     assert load("painter", painter)
     assert load("encoder", encoder)
-    assert loading.inspect("painter", Checkpoint(uri=str(painter)))
+    assert inspect("painter", Checkpoint(uri=str(painter)))
 
 
 def test_attention_of_the_first_autoencoders_is_known_by_its_old_names(tmp_path):
@@ -161,7 +167,7 @@ def test_attention_of_the_first_autoencoders_is_known_by_its_old_names(tmp_path)
         folder / "vae" / "diffusion_pytorch_model.safetensors"
     )
     assert load("painter", folder)
-    assert loading.inspect("painter", Checkpoint(uri=str(folder)))
+    assert inspect("painter", Checkpoint(uri=str(folder)))
 
 
 def as_bin(folder):
@@ -192,10 +198,10 @@ def test_pickles_open_if_they_are_pinned_and_count_in_the_hash(role, whole):
 
     assert "a pickle, which is only read when its hash is pinned" in said
     assert load(role, folder, sha256=pin)
-    assert loading.inspect(role, Checkpoint(uri=str(folder), sha256=pin)) == folder
+    assert inspect(role, Checkpoint(uri=str(folder), sha256=pin)) == folder
     next(folder.rglob("*pytorch_model.bin")).write_bytes(b"another")
     with pytest.raises(InfrastructureError, match="has sha256"):
-        loading.resolve(Checkpoint(uri=str(folder), sha256=pin))
+        checkpoints.resolve(Checkpoint(uri=str(folder), sha256=pin))
 
 
 def test_pickle_at_a_commit_of_the_hub_needs_no_other_pin(originals, tmp_path, monkeypatch):
@@ -229,7 +235,7 @@ def test_half_precision_files_open_where_there_are_no_others(role, whole):
     as_fp16(folder)
     without_plain(folder)
 
-    assert loading.inspect(role, Checkpoint(uri=str(folder))) == folder
+    assert inspect(role, Checkpoint(uri=str(folder))) == folder
     assert load(role, folder)
 
 
@@ -243,22 +249,22 @@ def test_layout_of_stable_diffusion_s_repository_opens_without_a_pin_or_what_is_
     seen = {"image_encoder": ["transformers", "CLIPVisionModelWithProjection"]}
     (folder / "model_index.json").write_text(json.dumps({**index, **checked, **seen}))
 
-    assert loading.inspect("painter", Checkpoint(uri=str(folder))) == folder
+    assert inspect("painter", Checkpoint(uri=str(folder))) == folder
     assert load("painter", folder)
 
 
 def test_of_all_layouts_the_plain_one_is_read_and_a_pickle_beside_it_changes_no_hash(whole):
     folder = whole("encoder")
-    before = loading.weights_hash(Checkpoint(uri=str(folder)))
+    before = checkpoints.weights_hash(Checkpoint(uri=str(folder)))
     embedded = load("encoder", folder).embed_texts(["a red shirt"])
 
     as_bin(folder)
     (folder / "pytorch_model.bin").write_bytes(b"no pickle at all")
 
     assert weight_files(folder, TRANSFORMERS).files == (folder / "model.safetensors",)
-    assert loading.weights_hash(Checkpoint(uri=str(folder))) == before
-    loading._networks.clear()
-    np.testing.assert_array_equal(load("encoder", folder).embed_texts(["a red shirt"]), embedded)
+    assert checkpoints.weights_hash(Checkpoint(uri=str(folder))) == before
+    copy = shutil.copytree(folder, folder.with_name("copy"))  # a process loads each folder once
+    np.testing.assert_array_equal(load("encoder", copy).embed_texts(["a red shirt"]), embedded)
 
 
 def test_kinds_of_files_are_taken_in_one_order(tmp_path):
@@ -326,10 +332,10 @@ def test_file_of_another_kind_is_told_by_the_names_of_its_weights(role, name, we
     path = tmp_path / name
     weights = {one: torch.zeros(1) for one in weight.split()}
     save_file(weights, path) if path.suffix == ".safetensors" else torch.save({"model": weights}, path)
-    pin = loading._digest(path)
+    pin = hashlib.sha256(path.read_bytes()).hexdigest()
 
     assert words in refused(role, path, sha256=pin)
-    assert len(loading.weights_hash(Checkpoint(uri=str(path), sha256=pin))) == 64
+    assert len(checkpoints.weights_hash(Checkpoint(uri=str(path), sha256=pin))) == 64
 
 
 def test_empty_folder_is_no_model(tmp_path):
@@ -341,8 +347,20 @@ def test_pickle_that_cannot_be_told_is_no_kind(tmp_path):
     with zipfile.ZipFile(tmp_path / "b.pth", "w") as archive:
         archive.writestr("other", b"model.diffusion_model.")
 
-    assert kind_of(tmp_path / "a.pth") is None
-    assert kind_of(tmp_path / "b.pth") is None
+    for path in (tmp_path / "a.pth", tmp_path / "b.pth"):
+        assert kind_of(path) is None
+        assert not groundingdino_config.opens(path)
+        assert not sam.opens(path)
+
+
+def test_pickle_whose_weights_cannot_be_named_is_known_by_its_own_name_or_the_config_beside_it(tmp_path):
+    for name in ("sam_vit_b_01ec64.pth", "groundingdino_swint_ogc.pth", "groundingdino_swint_ogc.py"):
+        (tmp_path / name).write_bytes(b"of torch before 1.6")
+
+    assert sam.opens(tmp_path / "sam_vit_b_01ec64.pth")
+    assert not groundingdino_config.opens(tmp_path / "sam_vit_b_01ec64.pth")
+    assert groundingdino_config.opens(tmp_path / "groundingdino_swint_ogc.pth")
+    assert not sam.opens(tmp_path / "groundingdino_swint_ogc.pth")
 
 
 def test_pin_of_a_folder_is_what_the_readme_s_command_says(originals):
@@ -356,7 +374,7 @@ def test_pin_of_a_folder_is_what_the_readme_s_command_says(originals):
         0
     ]
 
-    assert loading.pinned(Checkpoint(uri=str(folder))) == f"{folder}#sha256={said}"
+    assert checkpoints.pinned(Checkpoint(uri=str(folder))) == f"{folder}#sha256={said}"
 
 
 def test_library_whose_fusion_layers_have_another_name_is_refused():
@@ -364,13 +382,3 @@ def test_library_whose_fusion_layers_have_another_name_is_refused():
         InfrastructureError, match=r"0 layers named \*BiMultiHeadAttention, expected 6, in transformers"
     ):
         see_samples_one_by_one(torch.nn.Linear(1, 1), 6)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="torch has a GPU here")
-def test_process_that_was_given_a_gpu_does_not_fall_back_to_the_cpu(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    with pytest.raises(InfrastructureError, match="was given the GPU '0'"):
-        calls.device()
-
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert calls.device().type == "cpu"

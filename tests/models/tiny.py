@@ -27,7 +27,10 @@ from transformers import (
     SwinConfig,
 )
 
+from pipelines.models import Call
+from pipelines.models.loading import make_call
 from pipelines.models.sam import build_sam
+from pipelines.strict import Checkpoint
 
 WORDS = ["a", "red", "blue", "striped", "shirt", "bag", "shoe", "photo", "."]
 BERT_IDS = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
@@ -71,6 +74,11 @@ SCHEDULE: dict[str, Any] = {
     "clip_sample": False,
     "steps_offset": 1,
 }
+
+
+def a_call(call_size: int = 1, threads: int = 1, role: str = "segmenter", path: Path | str = "here") -> Call:
+    """How a network of this process is called; the checkpoint matters only to what loads one."""
+    return make_call(role, Checkpoint(uri=str(path)), call_size, threads)
 
 
 def noise(seed: int, height: int, width: int) -> NDArray[np.uint8]:

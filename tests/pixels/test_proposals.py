@@ -6,8 +6,6 @@ from pipelines.pixels.masks import from_rle, to_rle
 from pipelines.pixels.proposals import (
     enlarged,
     product_crop,
-    reference_scores,
-    text_scores,
     united,
     within_shares,
     without_doubles,
@@ -27,10 +25,6 @@ def rles(*boxes):
 def disc(side, radius):
     y, x = np.mgrid[:side, :side] + 0.5
     return (x - side / 2) ** 2 + (y - side / 2) ** 2 <= (radius * side) ** 2
-
-
-def unit(*vectors):
-    return np.array([np.array(vector) / np.linalg.norm(vector) for vector in vectors], np.float32)
 
 
 def test_no_masks_stay_no_masks():
@@ -133,20 +127,3 @@ def test_crop_of_a_smaller_copy_s_mask_shows_the_picture_s_own_pixels():
 def test_crop_of_an_empty_mask_is_refused():
     with pytest.raises(ValueError, match="the mask is empty"):
         product_crop(np.zeros((20, 40, 3), np.uint8), np.zeros((20, 40), bool), 8)
-
-
-def test_text_score_is_the_cosine_less_that_of_the_nearest_negative():
-    pictures, text = unit((1, 0, 0), (1, 1, 0)), unit((1, 0, 0))[0]
-
-    none, some = np.zeros((0, 3), np.float32), unit((0, 1, 0), (0, 0, 1))
-
-    np.testing.assert_allclose(text_scores(pictures, text, none), [1, 0.5**0.5], rtol=1e-6)
-    np.testing.assert_allclose(text_scores(pictures, text, some), [1, 0], atol=1e-6)
-    assert text_scores(pictures[:0], text, some).shape == (0,)
-
-
-def test_reference_score_is_the_cosine_with_the_nearest_reference():
-    pictures, references = unit((1, 0, 0), (0, 1, 0)), unit((1, 0, 0), (1, 1, 0))
-
-    np.testing.assert_allclose(reference_scores(pictures, references), [1, 0.5**0.5], rtol=1e-6)
-    assert reference_scores(pictures[:0], references).shape == (0,)

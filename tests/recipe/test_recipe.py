@@ -56,6 +56,12 @@ def test_unknown_key_names_the_nearest_known_one():
     assert "`promts` is not a setting; did you mean `prompts`?" in refused(promts={})
 
 
+def test_a_setting_s_former_name_is_told_its_new_one():
+    assert "`segment.room` is not a setting; did you mean `crop_margin`?" in refused(segment={"room": 0.75})
+    find = {"room": 0.75}
+    assert "`find.room` is not a setting; did you mean `crop_margin`?" in refused(find=find, detect=None, segment=None)
+
+
 def test_every_problem_is_told_at_once():
     told = refused(detect={"min_score": 3}, paint={"steps": 0})
 

@@ -325,15 +325,32 @@ def test_a_network_is_served_to_whichever_node_asks_for_it(tmp_path: Path) -> No
     assert response.status_code == 200, response.text
 
 
-def test_weights_that_the_server_does_not_have_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sections", "where"),
+    [
+        ({"detect": {"checkpoint": "OTHER"}}, "detect"),
+        ({"segment": {"checkpoint": "OTHER"}}, "segment"),
+        ({"paint": {"checkpoint": "OTHER"}}, "paint"),
+        ({"score": {"checkpoint": "OTHER"}}, "score"),
+        ({"score": {"segmenter": "OTHER"}}, "score+segmenter"),
+        ({"find": {"encoder": "OTHER"}}, "find+encoder"),
+        ({"detect": {"checkpoint": "embedded:detector"}}, "detect"),
+    ],
+)
+def test_weights_that_the_server_does_not_have_are_refused(
+    tmp_path: Path, sections: dict[str, dict[str, str]], where: str
+) -> None:
     other = tmp_path / "other.safetensors"
     other.write_bytes(b"x")
-    foreign = a_recipe(tmp_path, paint={"checkpoint": str(other)})
+    named = {
+        section: {name: value.replace("OTHER", str(other)) for name, value in said.items()}
+        for section, said in sections.items()
+    }
 
-    status, code, message = error_of(post(a_client(tmp_path), **FORM, recipe=dump(foreign)))
+    status, code, message = error_of(post(a_client(tmp_path), **FORM, recipe=dump(a_recipe(tmp_path, **named))))
 
     assert (status, code) == (422, "checkpoint_not_served")
-    assert "`paint` asks for" in message
+    assert f"`{where}` asks for" in message
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def finding() -> Iterator[tuple[str, Case]]:
         ("best", {}, boxes),
         ("whole", {"detail": "whole"}, boxes),
         ("part", {"detail": "part"}, boxes),
-        ("each box by itself", {"room": 0.35}, boxes),
+        ("each box by itself", {"crop_margin": 0.35}, boxes),
         ("points", {}, points),
     ):
         settings = sections.SegmentSettings(checkpoint=CHECKPOINT, **asked)
@@ -136,7 +136,7 @@ def finding() -> Iterator[tuple[str, Case]]:
         ("text", {"negatives": ["a hand"], "min_text_score": -1.0}, PLAIN),
         ("nothing like the text", {}, PLAIN),
         ("reference", {"by": "reference"}, {**PLAIN, "reference_bytes": pictures}),
-        ("union", {"choose": "union", "union_margin": 2.0, "room": 0.4, "min_text_score": -1.0}, PLAIN),
+        ("union", {"choose": "union", "union_margin": 2.0, "crop_margin": 0.4, "min_text_score": -1.0}, PLAIN),
         ("a large picture", {"min_text_score": -1.0}, large),
     ):
         settings = sections.FindSettings(checkpoint=CHECKPOINT, encoder=CHECKPOINT, **asked)

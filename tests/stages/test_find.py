@@ -7,7 +7,7 @@ from pipelines.pixels.images import encode
 from pipelines.pixels.masks import from_rle, to_rle
 from pipelines.recipe.settings import FindSettings
 from pipelines.rows import ItemError
-from pipelines.stages.find import Find
+from pipelines.stages.find import Find, reference_scores, text_scores
 from tests import fakes
 
 SIDE_PX = 16
@@ -263,7 +263,7 @@ def test_both_checkpoints_count_in_the_settings_weights():
     }
 
 
-def test_with_room_what_is_kept_is_cut_once_more_from_its_box():
+def test_with_a_crop_margin_each_kept_mask_is_segmented_again_in_a_crop_round_its_box():
     class Ragged(fakes.FakeProposer):
         def __call__(self, images):
             for proposals in super().__call__(images):
@@ -277,11 +277,34 @@ def test_with_room_what_is_kept_is_cut_once_more_from_its_box():
     row = {"image_bytes": encode(picture, "png"), "given_mask_rle": None, "find_prompt": "mug", "reference_bytes": []}
     settings = {"checkpoint": "embedded:segmenter", "encoder": "embedded:encoder", "min_text_score": -1, "max_hole": 0}
 
-    plain, closer = (
-        Find(FindSettings(**settings, room=room), Ragged(), fakes.FakeEncoder(), fakes.FakeSegmenter())([row])[0]
-        for room in (None, 0.5)
-    )
+    def found(crop_margin):
+        models = Ragged(), fakes.FakeEncoder(), fakes.FakeSegmenter()
+        return Find(FindSettings(**settings, crop_margin=crop_margin), *models)([row])[0]
+
+    plain, again = found(None), found(0.5)
 
     product = (picture != picture[0, 0]).any(2)
     assert from_rle(plain["object_masks_rle"][0]).sum() == product.sum() - 1
-    np.testing.assert_array_equal(from_rle(closer["object_masks_rle"][0]), product)
+    np.testing.assert_array_equal(from_rle(again["object_masks_rle"][0]), product)
+
+
+def unit(*vectors):
+    stacked = np.array(vectors, np.float32)
+    return stacked / np.linalg.norm(stacked, axis=1, keepdims=True)
+
+
+def test_text_score_is_the_cosine_less_that_of_the_nearest_negative():
+    pictures, text = unit((1, 0, 0), (1, 1, 0)), unit((1, 0, 0))[0]
+
+    none, some = np.zeros((0, 3), np.float32), unit((0, 1, 0), (0, 0, 1))
+
+    np.testing.assert_allclose(text_scores(pictures, text, none), [1, 0.5**0.5], rtol=1e-6)
+    np.testing.assert_allclose(text_scores(pictures, text, some), [1, 0], atol=1e-6)
+    assert text_scores(pictures[:0], text, some).shape == (0,)
+
+
+def test_reference_score_is_the_cosine_with_the_nearest_reference():
+    pictures, references = unit((1, 0, 0), (0, 1, 0)), unit((1, 0, 0), (1, 1, 0))
+
+    np.testing.assert_allclose(reference_scores(pictures, references), [1, 0.5**0.5], rtol=1e-6)
+    assert reference_scores(pictures[:0], references).shape == (0,)

@@ -1,7 +1,7 @@
 import numpy as np
 
 from pipelines.models import Candidates
-from pipelines.models.closer import CloserSegmenter
+from pipelines.models.per_box import PerBoxSegmenter
 from pipelines.pixels.images import encode
 from pipelines.pixels.masks import from_rle
 from pipelines.recipe.settings import SegmentSettings
@@ -53,8 +53,8 @@ def test_points_are_one_prompt_and_give_way_to_a_given_mask():
     assert passed_by == {}
 
 
-def test_with_room_boxes_are_looked_at_by_themselves():
-    segment = Segment(SETTINGS.model_copy(update={"room": 0.5}), TwoReadings())
+def test_with_a_crop_margin_each_box_is_segmented_in_a_crop_of_its_own():
+    segment = Segment(SETTINGS.model_copy(update={"crop_margin": 0.5}), TwoReadings())
 
-    assert isinstance(segment.segmenter, CloserSegmenter)
-    assert segment.segmenter.room == 0.5
+    assert isinstance(segment.segmenter, PerBoxSegmenter)
+    assert segment.segmenter.crop_margin == 0.5

@@ -1,7 +1,7 @@
 import numpy as np
 
 from pipelines.models import Candidates
-from pipelines.models.closer import CloserSegmenter
+from pipelines.models.per_box import PerBoxSegmenter
 
 
 class Looking:
@@ -34,10 +34,10 @@ def boxes(*corners):
     return [np.array(one, np.float32) for one in corners]
 
 
-def test_each_box_is_looked_at_by_itself_and_its_mask_lies_where_it_was():
+def test_each_box_is_segmented_in_a_crop_of_its_own_and_its_mask_lies_where_it_was():
     looking = Looking()
 
-    ((first, second),) = CloserSegmenter(looking, 0.5)([a_picture()], [boxes([30, 20, 60, 40], [265, 150, 299, 171])])
+    ((first, second),) = PerBoxSegmenter(looking, 0.5)([a_picture()], [boxes([30, 20, 60, 40], [265, 150, 299, 171])])
 
     assert looking.sizes == [(60, 60), (68, 68)]
     assert first.masks.shape == (1, 200, 300)
@@ -50,7 +50,7 @@ def test_each_box_is_looked_at_by_itself_and_its_mask_lies_where_it_was():
 def test_answers_come_a_picture_at_a_time_whatever_each_is_asked():
     asked = [boxes([30, 20, 60, 40]), [], boxes([265, 150, 299, 171], [30, 20, 60, 40])]
 
-    answers = list(CloserSegmenter(Looking(), 1.0)([a_picture()] * 3, asked))
+    answers = list(PerBoxSegmenter(Looking(), 1.0)([a_picture()] * 3, asked))
 
     assert [len(some) for some in answers] == [1, 0, 2]
     assert answers[2][0].masks[0, 160, 280]
@@ -60,7 +60,7 @@ def test_answers_come_a_picture_at_a_time_whatever_each_is_asked():
 def test_points_are_shown_the_whole_picture():
     looking = Looking()
 
-    ((found,),) = CloserSegmenter(looking, 0.5)([a_picture()], [[np.array([[40, 30, 1]], np.float32)]])
+    ((found,),) = PerBoxSegmenter(looking, 0.5)([a_picture()], [[np.array([[40, 30, 1]], np.float32)]])
 
     assert looking.sizes == [(200, 300)]
     assert found.masks.sum() == 20 * 30 + 20 * 29

@@ -1,17 +1,22 @@
-"""Which files of a folder are its weights: one rule for loading, hashing and looking.
+"""What a checkpoint's files say of it, and which files of a folder are its weights; loads no torch and runs no pickle.
 
-Of what lies there the first is taken: plain safetensors, safetensors in half precision (`*.fp16.safetensors`), a pickle
-(`*.bin`), which needs a pin. Loads no torch.
+Of a folder's weights the first of these is taken: plain safetensors, safetensors in half precision
+(`*.fp16.safetensors`), a pickle (`*.bin`), which needs a pin.
 """
 
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipelines.errors import InfrastructureError
+
+PICKLES = frozenset({".pth", ".pt", ".ckpt", ".bin"})
+MOST_HEADER_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,48 @@ class WeightFiles:
     files: tuple[Path, ...]
     is_pickle: bool = False
     variant: str | None = None
+
+
+def described(path: Path) -> dict[str, Any]:
+    """What a JSON file of a model says; nothing where there is no such file.
+
+    Raises:
+        InfrastructureError: it is not JSON.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InfrastructureError(f"{path} is not JSON ({error}); fetch it again") from error
+    return found
+
+
+def model_type(folder: Path) -> str | None:
+    """The type that a transformers folder's `config.json` names, or else its architecture; None where it names none."""
+    config = described(folder / "config.json")
+    return config.get("model_type") or next(iter(config.get("architectures") or ()), None)
+
+
+def pipeline_class(folder: Path) -> str | None:
+    """The pipeline that a diffusers folder's `model_index.json` names; None where there is none."""
+    index = described(folder / "model_index.json")
+    return str(index.get("_class_name")) if index else None
+
+
+def weight_names(path: Path) -> bytes:
+    """The bytes in which a file's weights are named: a safetensors' header, or a pickle without its tensors.
+
+    Empty where they cannot be read so, as in the pickles of torch before 1.6.
+    """
+    if path.suffix == ".safetensors":
+        with path.open("rb") as file:
+            return file.read(min(int.from_bytes(file.read(8), "little"), MOST_HEADER_BYTES))
+    if not zipfile.is_zipfile(path):
+        return b""
+    with zipfile.ZipFile(path) as archive:
+        listed = [one for one in archive.infolist() if one.filename.endswith("data.pkl")]
+        return archive.read(listed[0]) if listed and listed[0].file_size < MOST_HEADER_BYTES else b""
 
 
 def weight_files(folder: Path, names: Names) -> WeightFiles:

@@ -1,4 +1,4 @@
-"""A Segmenter that looks closer: at each box by itself, as large as the model's input takes."""
+"""A Segmenter that segments each box in a crop of its own, as large as the model's input takes."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from pipelines.pixels.boxes import with_room
 Window = tuple[slice, slice]
 
 
-class CloserSegmenter:
-    """Asks another Segmenter about the square round each box, and lays its masks where they were in the picture.
+class PerBoxSegmenter:
+    """Calls another Segmenter on a square crop round each box, and puts its masks back into the whole picture.
 
-    What is small in its picture gets a finer outline, for one more picture to encode a box. Points name no size, so for
-    them the whole picture is shown.
+    A small product gets a finer outline, for one more picture to encode a box. Points name no size, so they are
+    segmented in the whole picture.
 
     Args:
-        segmenter: what is asked.
-        room: round the box on each side, a share of its longer side.
+        segmenter: is called with the crops.
+        crop_margin: round the box on each side, a share of its longer side.
     """
 
-    def __init__(self, segmenter: Segmenter, room: float) -> None:
+    def __init__(self, segmenter: Segmenter, crop_margin: float) -> None:
         self.segmenter = segmenter
-        self.room = room
+        self.crop_margin = crop_margin
 
     def __call__(
         self, images: Sequence[RGB], prompts: Sequence[Sequence[NDArray[np.float32]]]
     ) -> Iterator[list[Candidates]]:
         """As `Segmenter`; masks are (C, H, W) of the whole picture."""
-        looks = [
+        asked = [
             (image, self._window(image, prompt), prompt)
             for image, some in zip(images, prompts, strict=True)
             for prompt in some
         ]
         answers = iter(
             self.segmenter(
-                [np.ascontiguousarray(image[window]) for image, window, _ in looks],
-                [[_moved(prompt, window)] for _, window, prompt in looks],
+                [np.ascontiguousarray(image[window]) for image, window, _ in asked],
+                [[_moved(prompt, window)] for _, window, prompt in asked],
             )
         )
-        windows = iter(looks)
+        places = iter(asked)
         for some in prompts:
-            yield [_in_picture(next(answers)[0], *next(windows)[:2]) for _ in some]
+            yield [_in_picture(next(answers)[0], *next(places)[:2]) for _ in some]
 
     def _window(self, image: RGB, prompt: NDArray[np.float32]) -> Window:
         if prompt.ndim != 1:
             return np.s_[0 : image.shape[0], 0 : image.shape[1]]
-        left, top, right, bottom = with_room(prompt, self.room, (image.shape[1], image.shape[0]))
+        left, top, right, bottom = with_room(prompt, self.crop_margin, (image.shape[1], image.shape[0]))
         return np.s_[top:bottom, left:right]
 
 
