@@ -1,13 +1,24 @@
 import subprocess
 import sys
+from importlib import import_module
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 from pipelines.errors import ConfigError, InfrastructureError
 from pipelines.models import Grid
+from pipelines.models.calls import parameter_bytes
 from pipelines.models.grounding_dino import GroundingDino
-from pipelines.models.loading import SEGMENTERS, inspect, load_detector, load_encoder, load_proposer, load_segmenter
+from pipelines.models.loading import (
+    ADAPTERS,
+    SEGMENTERS,
+    inspect,
+    load_detector,
+    load_encoder,
+    load_proposer,
+    load_segmenter,
+)
 from pipelines.strict import Checkpoint
 from tests.models import disc_segmenter
 from tests.models.tiny import a_call, write_detector, write_encoder, write_painter, write_segmenter
@@ -104,3 +115,21 @@ def test_a_model_of_another_role_is_named_with_what_the_role_opens(tmp_path):
 
 def test_an_encoder_embeds_no_texts_to_no_rows(tmp_path):
     assert load_encoder(a_call(path=write_encoder(tmp_path))).embed_texts([]).shape == (0, 8)
+
+
+@pytest.mark.parametrize(
+    ("role", "write"),
+    [
+        ("detector", write_detector),
+        ("segmenter", write_segmenter),
+        ("painter", write_painter),
+        ("encoder", write_encoder),
+    ],
+)
+def test_the_bytes_by_which_networks_are_kept_are_those_of_all_their_weights(role, write, tmp_path):
+    folder = write(tmp_path)
+    numbers = sum(weight.numel() for file in folder.rglob("*.safetensors") for weight in load_file(file).values())
+
+    network = import_module(ADAPTERS[role][0]).load(folder, a_call(role=role))
+
+    assert 4 * numbers <= parameter_bytes(network) < 4 * numbers * 1.2 + 1000
