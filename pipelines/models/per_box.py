@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.models import RGB, Candidates, Segmenter
-from pipelines.pixels.boxes import with_room
+from pipelines.pixels.boxes import square_with_margin
 
 Window = tuple[slice, slice]
 
@@ -50,7 +50,7 @@ class PerBoxSegmenter:
     def _window(self, image: RGB, prompt: NDArray[np.float32]) -> Window:
         if prompt.ndim != 1:
             return np.s_[0 : image.shape[0], 0 : image.shape[1]]
-        left, top, right, bottom = with_room(prompt, self.crop_margin, (image.shape[1], image.shape[0]))
+        left, top, right, bottom = square_with_margin(prompt, self.crop_margin, (image.shape[1], image.shape[0]))
         return np.s_[top:bottom, left:right]
 
 

@@ -32,7 +32,7 @@ def area_fraction(boxes_xyxy: Boxes, size_wh: tuple[int, int]) -> NDArray[np.flo
     return np.asarray(_areas(clip(boxes_xyxy, size_wh)) / np.float32(width * height), np.float32)
 
 
-def with_room(box_xyxy: Boxes, margin: float, size_wh: tuple[int, int]) -> tuple[int, int, int, int]:
+def square_with_margin(box_xyxy: Boxes, margin: float, size_wh: tuple[int, int]) -> tuple[int, int, int, int]:
     """The square round a box (4,) with a margin on each side, shifted inside the picture and cut off at its borders.
 
     Args:

@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from pipelines.pixels.boxes import area_fraction, clip, nms, with_room
+from pipelines.pixels.boxes import area_fraction, clip, nms, square_with_margin
 
 NONE = np.zeros((0, 4), np.float32)
 
@@ -61,7 +61,7 @@ def test_importing_the_pixels_loads_neither_torch_nor_ray():
 
 
 @pytest.mark.parametrize(
-    ("box", "room", "expected"),
+    ("box", "margin", "expected"),
     [
         ([40, 40, 60, 50], 0.5, (30, 25, 70, 65)),
         ([0, 0, 10, 10], 0.5, (0, 0, 20, 20)),
@@ -71,5 +71,5 @@ def test_importing_the_pixels_loads_neither_torch_nor_ray():
         ([100, 80, 100, 80], 1.0, (99, 79, 100, 80)),
     ],
 )
-def test_room_round_a_box_stays_inside_the_picture(box, room, expected):
-    assert with_room(np.array(box, np.float32), room, (100, 80)) == expected
+def test_margin_round_a_box_stays_inside_the_picture(box, margin, expected):
+    assert square_with_margin(np.array(box, np.float32), margin, (100, 80)) == expected
