@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipelines.graph import Graph, build
-from pipelines.models import RGB, Candidates, Found, Painting, Proposals
+from pipelines.models import Candidates, Found, Painting, Proposals
+from pipelines.pixels.images import Rgb
 from pipelines.pixels.masks import to_rle
 from pipelines.recipe import Recipe, parse
 from pipelines.rows import plain
@@ -30,12 +31,12 @@ SLOW = "slowly"  # a prompt over which the fake detector takes a second
 class FakeDetector:
     """Finds the pixels that are not the colour of the picture's corner; an unknown prompt finds nothing."""
 
-    def __call__(self, images: Sequence[RGB], prompts: Sequence[str]) -> list[Found]:
+    def __call__(self, images: Sequence[Rgb], prompts: Sequence[str]) -> list[Found]:
         if SLOW in prompts:
             time.sleep(1)
         return [self._find(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
 
-    def _find(self, image: RGB, prompt: str) -> Found:
+    def _find(self, image: Rgb, prompt: str) -> Found:
         if tuple(image[0, 0]) == POISON:
             raise ValueError("poisoned picture")
         product = (image != image[0, 0]).any(2)
@@ -54,16 +55,16 @@ class FakeSegmenter:
     """
 
     def __call__(
-        self, images: Sequence[RGB], prompts: Sequence[Sequence[NDArray[np.float32]]]
+        self, images: Sequence[Rgb], prompts: Sequence[Sequence[NDArray[np.float32]]]
     ) -> Iterator[list[Candidates]]:
         for image, some in zip(images, prompts, strict=True):
             yield [self._cut(image, prompt) if prompt.ndim == 1 else self._under(image, prompt) for prompt in some]
 
-    def _under(self, image: RGB, points: NDArray[np.float32]) -> Candidates:
+    def _under(self, image: Rgb, points: NDArray[np.float32]) -> Candidates:
         column, row = points[0, :2].astype(int)
         return Candidates((image == image[row, column]).all(2)[None], np.array([0.9], np.float32))
 
-    def _cut(self, image: RGB, box: NDArray[np.float32]) -> Candidates:
+    def _cut(self, image: Rgb, box: NDArray[np.float32]) -> Candidates:
         whole = np.zeros(image.shape[:2], bool)
         left, top, right, bottom = box.astype(int)
         whole[top:bottom, left:right] = True
@@ -74,7 +75,7 @@ class FakeSegmenter:
 class FakeProposer:
     """Cuts out every loose part that is not the corner's colour."""
 
-    def __call__(self, images: Sequence[RGB]) -> Iterator[Proposals]:
+    def __call__(self, images: Sequence[Rgb]) -> Iterator[Proposals]:
         for image in images:
             parts, count = ndimage.label((image != image[0, 0]).any(2))
             masks = tuple(dict(to_rle(parts == number)) for number in range(1, count + 1))
@@ -85,10 +86,10 @@ class FakeProposer:
 class FakePainter:
     """Paints a flat colour that follows from prompt and seed, shifts everything else by two levels, as a VAE does."""
 
-    def __call__(self, paintings: Sequence[Painting]) -> list[RGB]:
+    def __call__(self, paintings: Sequence[Painting]) -> list[Rgb]:
         return [self._paint(painting) for painting in paintings]
 
-    def _paint(self, painting: Painting) -> RGB:
+    def _paint(self, painting: Painting) -> Rgb:
         noise = np.random.default_rng([painting.seed, *painting.prompt.encode()])
         around = np.clip(painting.rgb.astype(int) + 2, 0, 255)
         colour = noise.integers(0, 256, 3)
@@ -101,7 +102,7 @@ class FakeEncoder:
 
     side_px: int = 32
 
-    def embed_images(self, images: Sequence[RGB]) -> NDArray[np.float32]:
+    def embed_images(self, images: Sequence[Rgb]) -> NDArray[np.float32]:
         return self._unit([np.append(image.mean((0, 1)), 1.0) for image in images])
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -156,7 +157,7 @@ def a_graph(recipe: Recipe, store: Store | None = None, fakes: Mapping[str, Mapp
     return Graph(tuple(nodes))
 
 
-def a_picture(seed: int, size_wh: tuple[int, int] = (96, 80)) -> RGB:
+def a_picture(seed: int, size_wh: tuple[int, int] = (96, 80)) -> Rgb:
     """A coloured rectangle on a plain ground, the ground's colour in every corner."""
     random = np.random.default_rng(seed)
     width, height = size_wh

@@ -14,9 +14,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.pixels.images import Rgb
 from pipelines.strict import Checkpoint
-
-RGB = NDArray[np.uint8]  # (H, W, 3)
 
 
 @dataclass(frozen=True)
@@ -87,19 +86,19 @@ class Painting:
     Paintings of one item share the arrays: an adapter encodes them once.
     """
 
-    rgb: RGB
+    rgb: Rgb
     repaint_mask: NDArray[np.bool_]
     prompt: str
     negative_prompt: str
     seed: int
-    start: RGB | None = None
+    start: Rgb | None = None
     softness: NDArray[np.float32] | None = None
 
 
 class Detector(Protocol):
     """Find the boxes that a prompt names (open vocabulary)."""
 
-    def __call__(self, images: Sequence[RGB], prompts: Sequence[str]) -> list[Found]:
+    def __call__(self, images: Sequence[Rgb], prompts: Sequence[str]) -> list[Found]:
         """One answer an image, in order; whatever its score, every box is in it that matches a phrase of the prompt."""
 
 
@@ -107,7 +106,7 @@ class Segmenter(Protocol):
     """Segment what a box holds, or what lies under points."""
 
     def __call__(
-        self, images: Sequence[RGB], prompts: Sequence[Sequence[NDArray[np.float32]]]
+        self, images: Sequence[Rgb], prompts: Sequence[Sequence[NDArray[np.float32]]]
     ) -> Iterator[list[Candidates]]:
         """One list an image, in order, with one entry a prompt; an image without prompts answers an empty list.
 
@@ -130,14 +129,14 @@ class Proposals:
 class Proposer(Protocol):
     """Segment everything in a picture, without a prompt."""
 
-    def __call__(self, images: Sequence[RGB]) -> Iterator[Proposals]:
+    def __call__(self, images: Sequence[Rgb]) -> Iterator[Proposals]:
         """One answer an image, in order; masks may overlap or contain one another."""
 
 
 class Painter(Protocol):
     """Repaint the masked part of square crops as a prompt says."""
 
-    def __call__(self, paintings: Sequence[Painting]) -> Sequence[RGB | None]:
+    def __call__(self, paintings: Sequence[Painting]) -> Sequence[Rgb | None]:
         """One crop (S, S, 3) a painting, in order; the whole crop is the model's, nothing is pasted back yet.
 
         None where the network gave no numbers (NaN or infinite), as an autoencoder in half precision may.
@@ -149,7 +148,7 @@ class Encoder(Protocol):
 
     side_px: int
 
-    def embed_images(self, images: Sequence[RGB]) -> NDArray[np.float32]:
+    def embed_images(self, images: Sequence[Rgb]) -> NDArray[np.float32]:
         """(N, D) of unit length; N may be 0."""
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:

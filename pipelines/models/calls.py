@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.errors import InfrastructureError
-from pipelines.models import RGB, Call
+from pipelines.models import Call
+from pipelines.pixels.images import Rgb
 
 Item = TypeVar("Item")
 
@@ -49,7 +50,7 @@ def batches(items: Sequence[Item], call_size: int) -> Iterator[tuple[list[Item],
         yield batch + batch[-1:] * (call_size - len(batch)), len(batch)
 
 
-def normalised(pictures: Sequence[RGB], mean: Sequence[float], std: Sequence[float], device: str) -> Tensor:
+def normalised(pictures: Sequence[Rgb], mean: Sequence[float], std: Sequence[float], device: str) -> Tensor:
     """N pictures (H, W, 3) of one size as a float32 tensor (N, 3, H, W), each channel normalised.
 
     Args:

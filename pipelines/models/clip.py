@@ -14,10 +14,11 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, CLIPModel
 
-from pipelines.models import RGB, Call
+from pipelines.models import Call
 from pipelines.models.calls import batches, inference, normalised
 from pipelines.models.files import TRANSFORMERS, model_type
 from pipelines.models.opening import check_tokenizer, load_tokenizer, made_ready, open_network
+from pipelines.pixels.images import Rgb
 
 OPENS = "CLIP: a transformers folder of type clip"
 Item = TypeVar("Item")
@@ -43,7 +44,7 @@ class ClipEncoder:
         self.side_px = network.side_px
         self.call = call
 
-    def embed_images(self, images: Sequence[RGB]) -> NDArray[np.float32]:
+    def embed_images(self, images: Sequence[Rgb]) -> NDArray[np.float32]:
         """(N, D) of N square pictures of any side, each resized once.
 
         Raises:
@@ -55,7 +56,7 @@ class ClipEncoder:
         """(N, D) of N texts."""
         return self._embed(texts, self._text_features)
 
-    def _resized(self, image: RGB) -> RGB:
+    def _resized(self, image: Rgb) -> Rgb:
         height, width = image.shape[:2]
         if height != width:
             raise ValueError(f"a picture of {width} x {height} pixels reached the encoder; expected a square crop")
@@ -72,7 +73,7 @@ class ClipEncoder:
                 parts.append(unit[:count].cpu().numpy())
         return np.concatenate(parts)
 
-    def _image_features(self, squares: list[RGB]) -> Tensor:
+    def _image_features(self, squares: list[Rgb]) -> Tensor:
         pixels = normalised(squares, self.network.mean, self.network.std, self.call.device)
         features: Tensor = self.network.model.get_image_features(pixel_values=pixels).pooler_output
         return features

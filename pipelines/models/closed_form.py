@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 from scipy.sparse.linalg import cg
 
-from pipelines.models import RGB
 from pipelines.pixels.cutouts import SURE_INSIDE, UNKNOWN, Cutout, hard_cutout, trimap
+from pipelines.pixels.images import Rgb
 from pipelines.pixels.masks import Mask, diagonal_px, padded_window
 
 Window = tuple[slice, slice]
@@ -36,7 +36,7 @@ MAX_ITERATIONS = 1000
 _alone = threading.Lock()  # numba's parallel loops end the process where two threads meet in them
 
 
-def closed_form_matting(rgb: RGB, product: Mask, tile_px: int = TILE_PX) -> Cutout:
+def closed_form_matting(rgb: Rgb, product: Mask, tile_px: int = TILE_PX) -> Cutout:
     """A Matting: alpha by a closed form with the mask as prior, colours by multi-level estimation.
 
     Only the band along the mask's outline is solved, tile by tile at the picture's own resolution: time grows with the
@@ -75,7 +75,7 @@ def band_px(product: Mask) -> int:
     return min(max(MIN_BAND_PX, round(BAND_FRACTION * diagonal_px(product))), MAX_BAND_PX)
 
 
-def _soft(rgb: RGB, product: Mask, band_px: int) -> Cutout:
+def _soft(rgb: Rgb, product: Mask, band_px: int) -> Cutout:
     """The cut-out of one tile, which has both product and background."""
     import numba
     from pymatting import cf_laplacian, estimate_foreground_ml

@@ -24,11 +24,12 @@ from torch import Tensor, nn
 from transformers import AutoImageProcessor, AutoModelForZeroShotObjectDetection
 
 from pipelines.errors import InfrastructureError
-from pipelines.models import RGB, Call, Found
+from pipelines.models import Call, Found
 from pipelines.models.calls import batches, inference, normalised
 from pipelines.models.files import TRANSFORMERS, model_type
 from pipelines.models.opening import check_tokenizer, load_tokenizer, made_ready, open_network
 from pipelines.pixels.crops import letterbox
+from pipelines.pixels.images import Rgb
 
 OPENS = "Grounding DINO: a transformers folder of type grounding-dino or mm-grounding-dino"
 SHORTEST_PROMPT = 16  # tokens; most prompts fall into this one length, so that few calls are padded
@@ -77,7 +78,7 @@ class GroundingDino:
         longest_px = network.longest_px if as_trained else None
         self.longest_px = None if longest_px is None else round(longest_px * self.side_px / network.side_px)
 
-    def __call__(self, images: Sequence[RGB], prompts: Sequence[str]) -> list[Found]:
+    def __call__(self, images: Sequence[Rgb], prompts: Sequence[str]) -> list[Found]:
         """One answer an image, in order."""
         found = [nothing_found() for _ in images]
         asked = [phrases(prompt) for prompt in prompts]
@@ -96,7 +97,7 @@ class GroundingDino:
     def _length(self, text: str) -> int:
         return padded_length(len(self.network.tokenizer(text)["input_ids"]), self.network.max_tokens)
 
-    def _ask(self, images: list[RGB], asked: list[tuple[str, ...]], length: int) -> list[Found]:
+    def _ask(self, images: list[Rgb], asked: list[tuple[str, ...]], length: int) -> list[Found]:
         captions = [caption(some) for some in asked]
         tokens = self.network.tokenizer(
             captions, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
@@ -116,12 +117,12 @@ class GroundingDino:
             answers.append(_matching(scores[number], boxes_xyxy, of_phrase, asked[number]))
         return answers
 
-    def _size_wh(self, image: RGB) -> tuple[int, int]:
+    def _size_wh(self, image: Rgb) -> tuple[int, int]:
         if self.longest_px is None:
             return self.side_px, self.side_px
         return own_size_wh((image.shape[1], image.shape[0]), self.side_px, self.longest_px)
 
-    def _shown(self, image: RGB) -> tuple[RGB, tuple[float, float]]:
+    def _shown(self, image: Rgb) -> tuple[Rgb, tuple[float, float]]:
         """What the network sees of a picture, and how far that reaches in the picture's pixels, across and down."""
         if self.longest_px is None:
             square, scale = letterbox(image, self.side_px)
@@ -254,7 +255,7 @@ def nothing_found() -> Found:
     return Found(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), ())
 
 
-def _corners(fractions: NDArray[np.float32], span_wh: tuple[float, float], image: RGB) -> NDArray[np.float32]:
+def _corners(fractions: NDArray[np.float32], span_wh: tuple[float, float], image: Rgb) -> NDArray[np.float32]:
     """Relative centres and sizes (Q, 4) in what was shown -> corners in pixels of the picture, clipped to it."""
     centre, half = fractions[:, :2], fractions[:, 2:] / 2
     corners = np.concatenate([centre - half, centre + half], 1) * np.array([*span_wh, *span_wh], np.float32)

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipelines.errors import ConfigError, InfrastructureError
-from pipelines.models import RGB, Call, Painting, Sampling, lora
+from pipelines.models import Call, Painting, Sampling, lora
 from pipelines.models.calls import batches, inference
 from pipelines.models.files import PARTS, described, pipeline_class
 from pipelines.models.opening import check_tokenizer, open_network
 from pipelines.models.samplers import check_steps, make_scheduler
+from pipelines.pixels.images import Rgb
 
 OPENS = "a diffusers folder of Stable Diffusion 1.5 or 2, for inpainting or plain"
 PIPELINES = ("StableDiffusionInpaintPipeline", "StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
@@ -58,13 +59,13 @@ class InpaintingPainter:
         self.pipeline.set_progress_bar_config(disable=True)
         self.schedule = dict(network.scheduler.config)
 
-    def __call__(self, paintings: Sequence[Painting]) -> list[RGB | None]:
+    def __call__(self, paintings: Sequence[Painting]) -> list[Rgb | None]:
         """One crop a painting, in order; None where the networks gave no numbers.
 
         Raises:
             ConfigError: the crops' side is not a multiple of the autoencoder's factor (8).
         """
-        painted: dict[int, RGB | None] = {}
+        painted: dict[int, Rgb | None] = {}
         with inference(self.call):
             for side in sorted({len(one.rgb) for one in paintings}):
                 self._check_side(side)
@@ -108,7 +109,7 @@ class InpaintingPainter:
         normed: Tensor = encoder.final_layer_norm(states[-1 - self.sampling.clip_skip])
         return normed
 
-    def _start(self, one: Painting) -> RGB | None:
+    def _start(self, one: Painting) -> Rgb | None:
         return one.start if self.sampling.strength < 1 or one.softness is not None else None
 
     def _source_key(self, one: Painting) -> tuple[int, ...]:
@@ -124,7 +125,7 @@ class InpaintingPainter:
         latents: Tensor = vae.encode(pixels.to(self.call.device, vae.dtype)).latent_dist.mode()
         return latents * float(vae.config.scaling_factor)
 
-    def _paint(self, batch: list[Painting], encoded: dict[Any, Tensor], side: int) -> list[RGB | None]:
+    def _paint(self, batch: list[Painting], encoded: dict[Any, Tensor], side: int) -> list[Rgb | None]:
         self.pipeline.scheduler = make_scheduler(self.sampling.sampler, self.schedule, self.sampling.spacing)
         masked = torch.cat([encoded[_masked_key(one)] for one in batch])
         source = torch.cat([encoded[self._source_key(one)] for one in batch])
@@ -150,7 +151,7 @@ class InpaintingPainter:
         return [_as_levels(picture) for picture in answer.images]
 
 
-def _as_levels(picture: NDArray[np.float32]) -> RGB | None:
+def _as_levels(picture: NDArray[np.float32]) -> Rgb | None:
     """0..1 -> 0..255; None if any number is none, which a cast would turn into black."""
     return (picture * 255).round().astype(np.uint8) if np.isfinite(picture).all() else None
 

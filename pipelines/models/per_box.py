@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.models import RGB, Candidates, Segmenter
+from pipelines.models import Candidates, Segmenter
 from pipelines.pixels.boxes import square_with_margin
+from pipelines.pixels.images import Rgb
 
 Window = tuple[slice, slice]
 
@@ -29,7 +30,7 @@ class PerBoxSegmenter:
         self.crop_margin = crop_margin
 
     def __call__(
-        self, images: Sequence[RGB], prompts: Sequence[Sequence[NDArray[np.float32]]]
+        self, images: Sequence[Rgb], prompts: Sequence[Sequence[NDArray[np.float32]]]
     ) -> Iterator[list[Candidates]]:
         """As `Segmenter`; masks are (C, H, W) of the whole picture."""
         asked = [
@@ -47,7 +48,7 @@ class PerBoxSegmenter:
         for some in prompts:
             yield [_in_picture(next(answers)[0], *next(places)[:2]) for _ in some]
 
-    def _window(self, image: RGB, prompt: NDArray[np.float32]) -> Window:
+    def _window(self, image: Rgb, prompt: NDArray[np.float32]) -> Window:
         if prompt.ndim != 1:
             return np.s_[0 : image.shape[0], 0 : image.shape[1]]
         left, top, right, bottom = square_with_margin(prompt, self.crop_margin, (image.shape[1], image.shape[0]))
@@ -59,7 +60,7 @@ def _moved(prompt: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
     return prompt - np.array([columns.start, rows.start] * 2, np.float32) if prompt.ndim == 1 else prompt
 
 
-def _in_picture(candidates: Candidates, image: RGB, window: Window) -> Candidates:
+def _in_picture(candidates: Candidates, image: Rgb, window: Window) -> Candidates:
     masks = np.zeros((len(candidates.masks), *image.shape[:2]), np.bool_)
     masks[:, *window] = candidates.masks
     return Candidates(masks, candidates.predicted_ious)

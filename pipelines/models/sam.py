@@ -28,11 +28,11 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor, nn
 
 from pipelines.errors import InfrastructureError
-from pipelines.models import RGB, Call, Candidates, Grid, Proposals
+from pipelines.models import Call, Candidates, Grid, Proposals
 from pipelines.models.calls import batches, inference
 from pipelines.models.files import PICKLES, described, weight_names
 from pipelines.models.opening import made_ready
-from pipelines.pixels.images import thumbnail
+from pipelines.pixels.images import Rgb, thumbnail
 from pipelines.pixels.masks import to_rle
 
 OPENS = (
@@ -59,7 +59,7 @@ class SamSegmenter:
         self.call = call
 
     def __call__(
-        self, images: Sequence[RGB], prompts: Sequence[Sequence[NDArray[np.float32]]]
+        self, images: Sequence[Rgb], prompts: Sequence[Sequence[NDArray[np.float32]]]
     ) -> Iterator[list[Candidates]]:
         """One list an image, in order; an image without prompts is not encoded."""
         prompted = [number for number, some in enumerate(prompts) if len(some)]
@@ -74,7 +74,7 @@ class SamSegmenter:
                 answered = number + 1
         yield from ([] for _ in range(answered, len(images)))
 
-    def _encode(self, resized: list[RGB]) -> Tensor:
+    def _encode(self, resized: list[Rgb]) -> Tensor:
         pixels = [torch.from_numpy(one).permute(2, 0, 1).to(self.call.device) for one in resized]
         with inference(self.call):
             embeddings: Tensor = self.sam.image_encoder(torch.stack([self.sam.preprocess(one) for one in pixels]))
@@ -137,12 +137,12 @@ class SamProposer:
         self.longest_px = network.image_encoder.img_size * 2**grid.crop_layers
         self.call = call
 
-    def __call__(self, images: Sequence[RGB]) -> Iterator[Proposals]:
+    def __call__(self, images: Sequence[Rgb]) -> Iterator[Proposals]:
         """One answer an image, in order, made when it is asked for."""
         for image in images:
             yield self._propose(thumbnail(image, self.longest_px))
 
-    def _propose(self, small: RGB) -> Proposals:
+    def _propose(self, small: Rgb) -> Proposals:
         found = self._generated(small)
         masks = [one["segmentation"] for one in found]
         ious = np.array([one["predicted_iou"] for one in found], np.float32)
@@ -150,7 +150,7 @@ class SamProposer:
             masks, ious = self._cut_again(small, masks)
         return Proposals(tuple(masks), ious)
 
-    def _generated(self, small: RGB) -> Masks:
+    def _generated(self, small: Rgb) -> Masks:
         try:
             with inference(self.call):
                 found: Masks = self.generator.generate(small)
@@ -160,7 +160,7 @@ class SamProposer:
             return []
         return found
 
-    def _cut_again(self, small: RGB, masks: Masks) -> tuple[Masks, NDArray[np.float32]]:
+    def _cut_again(self, small: Rgb, masks: Masks) -> tuple[Masks, NDArray[np.float32]]:
         boxes = [np.array(_box_xyxy(mask), np.float32) for mask in masks]
         (candidates,) = self.segmenter([small], [boxes])
         best = [(one, int(np.argmax(one.predicted_ious))) for one in candidates]

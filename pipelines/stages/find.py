@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipelines.models import RGB, Call, Encoder, Grid, Proposals, Proposer, Segmenter
+from pipelines.models import Call, Encoder, Grid, Proposals, Proposer, Segmenter
 from pipelines.models.loading import load_encoder, load_proposer, load_segmenter, make_call
 from pipelines.models.per_box import PerBoxSegmenter
-from pipelines.pixels.images import decode, thumbnail
+from pipelines.pixels.images import Rgb, decode, thumbnail
 from pipelines.pixels.masks import bounding_box, drop_specks, fill_holes, from_rle, to_rle
 from pipelines.pixels.proposals import (
     enlarged,
@@ -95,7 +95,7 @@ class Find:
             updates[index] = self._update(rows[index], image, proposals)
         return updates
 
-    def _update(self, row: Row, image: RGB, proposals: Proposals) -> Update:
+    def _update(self, row: Row, image: Rgb, proposals: Proposals) -> Update:
         masks, ious = self._candidates(proposals)
         seen = thumbnail(image, RANKED_PX)
         crops = [product_crop(seen, from_rle(mask), self.encoder.side_px) for mask in masks]
@@ -120,7 +120,7 @@ class Find:
             update["reason"] = "nothing_found"
         return update
 
-    def _cut_again(self, image: RGB, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def _cut_again(self, image: Rgb, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """The mask segmented once more from the box round it; as it was without a segmenter, or where that is empty."""
         if self.segmenter is None:
             return mask

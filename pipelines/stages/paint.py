@@ -7,9 +7,10 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from pipelines.models import RGB, Painter, Painting, Sampling
+from pipelines.models import Painter, Painting, Sampling
 from pipelines.models.loading import load_painter, make_call
 from pipelines.pixels.crops import cut_mask, from_raw
+from pipelines.pixels.images import Rgb
 from pipelines.pixels.masks import depth, from_rle
 from pipelines.recipe.settings import PaintSettings
 from pipelines.rows import CROPS, REGIONS, RLE, STRINGS, ItemError, Row, Update
@@ -92,14 +93,14 @@ def painter_of(settings: PaintSettings) -> Painter:
     )
 
 
-def _update(seeds: list[int], crops: Sequence[RGB | None]) -> Update | ItemError:
+def _update(seeds: list[int], crops: Sequence[Rgb | None]) -> Update | ItemError:
     raw = [crop.tobytes() for crop in crops if crop is not None]
     if len(raw) < len(crops):
         return ItemError("no_numbers", f"the painter gave NaN in {len(crops) - len(raw)} of {len(crops)} crops")
     return {"variant_seeds": seeds, "variant_crops": raw}
 
 
-def _nothing(paintings: Sequence[Painting]) -> list[RGB]:
+def _nothing(paintings: Sequence[Painting]) -> list[Rgb]:
     """The painter of a task that paints nothing."""
     assert not paintings
     return []

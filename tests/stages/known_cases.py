@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.models import RGB
+from pipelines.pixels.images import Rgb
 from pipelines.pixels.masks import to_rle
 from pipelines.recipe import settings as sections
 from pipelines.rows import ItemError
@@ -372,14 +372,14 @@ def delivering() -> Iterator[tuple[str, Case]]:
 # --- rows on both sides of each threshold that is a constant
 
 
-def cloth(base: Sequence[int], ink: Sequence[int], share: int, spread: int = 12) -> RGB:
+def cloth(base: Sequence[int], ink: Sequence[int], share: int, spread: int = 12) -> Rgb:
     """Of 1,000 pixels `share` are ink; the rest is the base, shaded by up to `spread` levels."""
     x, y = grid(40, 25)
     inked = (x + 40 * y) * 617 % 1000 < share
     return to_levels(np.where(inked[..., None], ink, base) - (grain(40, 25, spread, 2)[..., :1]))
 
 
-def cloths() -> Iterator[tuple[str, RGB, str]]:
+def cloths() -> Iterator[tuple[str, Rgb, str]]:
     """Name, picture and asked colour."""
     for step in range(0, 24):
         yield "how much of it has a hue", cloth((128, 126, 124), (60, 120, 200), 380 + 6 * step), "gold"

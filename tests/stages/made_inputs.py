@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipelines.models import RGB, Found, Painting
+from pipelines.models import Found, Painting
 from pipelines.pixels.cutouts import Cutout
-from pipelines.pixels.images import encode
+from pipelines.pixels.images import Rgb, encode
 
 WIDTH, HEIGHT = 96, 80
 SIDE = 64
@@ -45,7 +45,7 @@ def shape(width: int = WIDTH, height: int = HEIGHT) -> Bool:
     return body | ((ring < 34 * 34) & (ring > 20 * 20) & (v < -10))
 
 
-def to_levels(numbers: NDArray[np.int64]) -> RGB:
+def to_levels(numbers: NDArray[np.int64]) -> Rgb:
     return np.clip(numbers, 0, 255).astype(np.uint8)
 
 
@@ -54,7 +54,7 @@ def photo(
     ink: tuple[int, int, int] | None = None,
     ground: tuple[int, int, int] = (210, 206, 196),
     size_wh: tuple[int, int] = (WIDTH, HEIGHT),
-) -> RGB:
+) -> Rgb:
     """A bag on a ground that gets darker to one side, with a shadow; of a pattern, where there is an ink."""
     width, height = size_wh
     x, y = grid(width, height)
@@ -67,7 +67,7 @@ def photo(
     return to_levels(np.where(product[..., None], cloth, behind) + grain(width, height, 5, 1) - 2)
 
 
-def plain_photo(size_wh: tuple[int, int] = (WIDTH, HEIGHT)) -> RGB:
+def plain_photo(size_wh: tuple[int, int] = (WIDTH, HEIGHT)) -> Rgb:
     """Two bags on one flat colour, which the fakes tell from what stands on it."""
     width, height = size_wh
     product = shape(width, height)
@@ -83,11 +83,11 @@ def crop(basis: int) -> bytes:
     return to_levels(painted * (9 + basis) // 11 + 7 + grain(SIDE, SIDE, 9, basis)).tobytes()
 
 
-def png(rgb: RGB, alpha: NDArray[np.uint8] | None = None) -> bytes:
+def png(rgb: Rgb, alpha: NDArray[np.uint8] | None = None) -> bytes:
     return encode(rgb, "png", alpha=alpha)
 
 
-def jpeg(rgb: RGB, **how: Any) -> bytes:
+def jpeg(rgb: Rgb, **how: Any) -> bytes:
     file = BytesIO()
     Image.fromarray(rgb).save(file, "JPEG", quality=90, **how)
     return file.getvalue()
@@ -115,7 +115,7 @@ class PatternEncoder:
 
     side_px: int = 32
 
-    def embed_images(self, images: Sequence[RGB]) -> NDArray[np.float32]:
+    def embed_images(self, images: Sequence[Rgb]) -> NDArray[np.float32]:
         patterns = [grain(self.side_px, self.side_px, 41, basis) - 20 for basis in range(4)]
         return self._unit([[int((image * pattern).sum()) for pattern in patterns] for image in images])
 
@@ -131,7 +131,7 @@ class PatternEncoder:
 class FiveBoxes:
     """A detector: two boxes on one thing, one beside them, one over all, and one that it hardly trusts."""
 
-    def __call__(self, images: Sequence[RGB], prompts: Sequence[str]) -> list[Found]:
+    def __call__(self, images: Sequence[Rgb], prompts: Sequence[str]) -> list[Found]:
         boxes = [[22, 12, 74, 70], [24, 14, 76, 70], [4, 4, 20, 20], [0, 0, 96, 80], [60, 60, 90, 78]]
         scores = [0.62, 0.7, 0.6, 0.8, 0.3]
         return [
@@ -144,10 +144,10 @@ class FiveBoxes:
 class MixingPainter:
     """Paints what it starts from, moved by seed, prompt and softness, and whitens the rest by two levels."""
 
-    def __call__(self, paintings: Sequence[Painting]) -> list[RGB]:
+    def __call__(self, paintings: Sequence[Painting]) -> list[Rgb]:
         return [self._paint(painting) for painting in paintings]
 
-    def _paint(self, painting: Painting) -> RGB:
+    def _paint(self, painting: Painting) -> Rgb:
         start = painting.rgb if painting.start is None else painting.start
         moved = int.from_bytes(
             sha256(f"{painting.seed} {painting.prompt} {painting.negative_prompt}".encode()).digest()[:1]
@@ -161,7 +161,7 @@ class MixingPainter:
 class SteppedMatting:
     """A cut-out whose edge goes by how many neighbours a pixel has in the mask."""
 
-    def __call__(self, rgb: RGB, product: Bool) -> Cutout:
+    def __call__(self, rgb: Rgb, product: Bool) -> Cutout:
         padded = np.pad(product, 1).astype(np.int64)
         height, width = product.shape
         near = sum(padded[down : down + height, across : across + width] for down in range(3) for across in range(3))
