@@ -71,9 +71,7 @@ def test_placement_that_would_wait_for_ever_is_refused_with_what_is_there() -> N
     check_fits(LOCAL, cpus=LOCAL_CPUS, gpus=0)
     check_fits(LOCAL, cpus=LOCAL_CPUS - 2, gpus=0, cpus_beside=0)
 
-    with pytest.raises(
-        ConfigError, match=r"needs 4 CPUs \(2 of them for Ray's own .*\); the cluster has 3"
-    ):
+    with pytest.raises(ConfigError, match=r"needs 4 CPUs \(2 of them for Ray's own .*\); the cluster has 3"):
         check_fits(LOCAL, cpus=LOCAL_CPUS - 1, gpus=0)
     with pytest.raises(ConfigError, match=r"asks for 1 GPUs and this machine has 0; .*`--placement local`"):
         check_fits(GPU, cpus=64, gpus=0, there="this machine")
