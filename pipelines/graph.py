@@ -165,7 +165,10 @@ class Graph:
         return lambda row: node_name != "read" and bool(row.get("start_at")) and position < order[row["start_at"]]
 
     def node_keys(self, row: Row) -> dict[str, str]:
-        """What identifies each node's result for this item: all that could change it, and nothing else (DESIGN 4)."""
+        """What identifies each node's result for this item: all that could change it, and nothing else.
+
+        See docs/design.md, Node keys.
+        """
         keys, key = {}, ""
         for name, fingerprint, columns in self._fingerprints:
             values = [row.get(column) for column in columns]

@@ -9,7 +9,7 @@ from pipelines.executors.words import unknown_to
 from pipelines.recipe import Recipe
 from pipelines.rows import FAILED, REASONS, Row, as_seen_by, in_step
 from serve.errors import Refused
-from serve.schemas import Answer, Item, Mask, Proof, Scores, Variant
+from serve.schemas import Answer, ItemAnswer, MaskRle, OutsideProof, Scores, VariantAnswer
 from serve.served import Served
 
 VERSION = version("packshot")
@@ -45,7 +45,7 @@ def answer(row: Row, recipe: Recipe, served: Served) -> Answer:
         node=row["node"],
         item=_item(row),
         variants=variants,
-        proof=Proof(
+        proof=OutsideProof(
             source_sha256=row.get("source_sha256"),
             exactness=row.get("exactness") or [None] * len(variants),
             changed_outside=row.get("changed_outside") or [None] * len(variants),
@@ -68,25 +68,25 @@ def _failed(row: Row) -> Refused:
     return Refused(422, row["reason"], message, IN_THE_FORM.get(row["reason"], reason.next_step))
 
 
-def _item(row: Row) -> Item:
+def _item(row: Row) -> ItemAnswer:
     mask = row.get("changed_mask_rle") or row.get("allow_mask_rle")  # of all steps; the other where there is no first
-    return Item(
+    return ItemAnswer(
         key=row["item_key"],
         size_wh=row.get("size_wh"),
         boxes_xyxy=row.get("boxes_xyxy") or [],
         box_scores=row.get("box_scores") or [],
         box_labels=row.get("box_labels") or [],
-        mask=mask and Mask(size=mask["size"], counts=mask["counts"]),
+        mask=mask and MaskRle(size=mask["size"], counts=mask["counts"]),
     )
 
 
-def _variants(row: Row, recipe: Recipe) -> list[Variant]:
+def _variants(row: Row, recipe: Recipe) -> list[VariantAnswer]:
     kept = row.get("variant_kept") or []
     files = row.get("image_files") or [None] * len(kept)
     digests = row.get("image_sha256s") or [None] * len(kept)
     formats = row.get("image_formats") or [None] * len(kept)
     return [
-        Variant(
+        VariantAnswer(
             kept=kept[variant],
             reason=row["variant_reasons"][variant],
             sentence=_sentence(row["variant_reasons"][variant]),

@@ -15,14 +15,14 @@ class Schema(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Mask(Schema):
+class MaskRle(Schema):
     """A mask as COCO's compressed RLE, which `pycocotools.mask.decode` opens."""
 
     size: tuple[int, int] = Field(description="Height and width, pixels.")
     counts: str = Field(description="The runs, compressed as COCO does.")
 
 
-class Item(Schema):
+class ItemAnswer(Schema):
     """The picture that came in, and what was found in it. Pixels of the upright picture."""
 
     key: str = Field(description="The value of the recipe's key column, or else the picture's sha256.")
@@ -32,7 +32,7 @@ class Item(Schema):
     )
     box_scores: list[float] = Field(description="The boxes' confidence, 0 to 1.")
     box_labels: list[str] = Field(description="The phrases that the boxes match.")
-    mask: Mask | None = Field(description="Where pixels were allowed to change; null if it did not come to a mask.")
+    mask: MaskRle | None = Field(description="Where pixels were allowed to change; null if it did not come to a mask.")
 
 
 class Scores(
@@ -45,7 +45,7 @@ class Scores(
     """Raw figures; those of the variant's worst region."""
 
 
-class Variant(Schema):
+class VariantAnswer(Schema):
     """One candidate picture."""
 
     kept: bool = Field(description="Whether the judge kept it.")
@@ -59,7 +59,7 @@ class Variant(Schema):
     image: str | None = Field(description="The picture's file in base64; null where not kept.")
 
 
-class Proof(Schema):
+class OutsideProof(Schema):
     """What was measured on the files that were made."""
 
     source_sha256: str | None = Field(description="Of the picture that came in; null if it could not be read.")
@@ -90,9 +90,9 @@ class Answer(Schema):
     sentence: str | None = Field(description="The same for people.")
     next_step: str | None = Field(description="What to do about it.")
     node: str | None = Field(description="The step of the graph at which it was rejected.")
-    item: Item
-    variants: list[Variant] = Field(description="Every candidate; empty if none was painted.")
-    proof: Proof
+    item: ItemAnswer
+    variants: list[VariantAnswer] = Field(description="Every candidate; empty if none was painted.")
+    proof: OutsideProof
     recipe: str = Field(description="The recipe's name.")
     version: str = Field(description="Packshot's.")
     checkpoints: list[Weights]

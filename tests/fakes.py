@@ -93,7 +93,7 @@ class FakePainter:
         noise = np.random.default_rng([painting.seed, *painting.prompt.encode()])
         around = np.clip(painting.rgb.astype(int) + 2, 0, 255)
         colour = noise.integers(0, 256, 3)
-        return np.where(painting.repaint_mask[..., None], colour, around).astype(np.uint8)
+        return np.where(painting.inpaint_mask[..., None], colour, around).astype(np.uint8)
 
 
 @dataclass(frozen=True)

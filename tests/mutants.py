@@ -95,11 +95,11 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     *_of(
         PAINTER,
-        ("the mask is inverted", "np.stack([one.repaint_mask", "np.stack([~one.repaint_mask"),
+        ("the mask is inverted", "np.stack([one.inpaint_mask", "np.stack([~one.inpaint_mask"),
         (
             "the other part of the picture is hidden",
-            "self._latents(np.where(one.repaint_mask[..., None], np.nan",
-            "self._latents(np.where(~one.repaint_mask[..., None], np.nan",
+            "self._latents(np.where(one.inpaint_mask[..., None], np.nan",
+            "self._latents(np.where(~one.inpaint_mask[..., None], np.nan",
         ),
         ("latents are not scaled", "return latents * float(vae.config.scaling_factor)", "return latents"),
         ("blue comes first", PIXELS, "rgb[..., ::-1].astype(np.float32) / 127.5 - 1"),

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jobs.try_one.options import Where
 from pipelines import recipe as recipes
 from pipelines.errors import ConfigError
 from pipelines.pixels.crops import from_raw
-from pipelines.pixels.images import decode, encode, thumbnail
+from pipelines.pixels.images import Rgb, decode, encode, thumbnail
 from pipelines.pixels.masks import from_rle
 from pipelines.recipe import Recipe
 from pipelines.rows import FAILED, REASONS, Row
@@ -22,7 +21,6 @@ from pipelines.stages.compositing import finished_picture
 
 DIFFERENCE_GAIN = 4  # so that a change of a few levels can be seen
 OWN_FILES = re.compile(r"(mask|before-after|difference)\.png|recipe\.yaml|variant-\d+\.(png|webp|jpeg)")
-Rgb = NDArray[np.uint8]
 
 
 def clear(folder: Path, recipe: Recipe, where: Where) -> None:

@@ -75,7 +75,7 @@ class Candidates:
 
 @dataclass(frozen=True, eq=False)
 class Painting:
-    """One crop to paint: rgb uint8 (S, S, 3), repaint_mask bool (S, S), True is repainted; the words; the noise's seed.
+    """One crop to paint: rgb uint8 (S, S, 3), inpaint_mask bool (S, S), True is repainted; the words; the noise's seed.
 
     `start` uint8 (S, S, 3) takes the place of `rgb` inside the mask as what noise is put on (None: `rgb` itself); the
     model's view of the surroundings stays `rgb`'s. A strength of 1 forgets it, save where `softness` holds it.
@@ -87,7 +87,7 @@ class Painting:
     """
 
     rgb: Rgb
-    repaint_mask: NDArray[np.bool_]
+    inpaint_mask: NDArray[np.bool_]
     prompt: str
     negative_prompt: str
     seed: int

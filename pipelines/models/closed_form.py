@@ -17,9 +17,8 @@ from scipy.sparse.linalg import cg
 
 from pipelines.pixels.cutouts import SURE_INSIDE, UNKNOWN, Cutout, hard_cutout, trimap
 from pipelines.pixels.images import Rgb
-from pipelines.pixels.masks import Mask, diagonal_px, padded_window
+from pipelines.pixels.masks import Mask, Window, diagonal_px, padded_window
 
-Window = tuple[slice, slice]
 BAND_FRACTION = 0.03  # how far the band reaches to each side of the outline, of the product's diagonal
 MIN_BAND_PX, MAX_BAND_PX = 5, 32
 TILE_PX = 256  # side of a tile without its margin

@@ -89,10 +89,10 @@ class InpaintingPainter:
                 if text not in encoded:
                     encoded[text] = self._embed(text)
             if _masked_key(one) not in encoded:
-                encoded[_masked_key(one)] = self._latents(np.where(one.repaint_mask[..., None], np.nan, one.rgb))
+                encoded[_masked_key(one)] = self._latents(np.where(one.inpaint_mask[..., None], np.nan, one.rgb))
             if self._source_key(one) not in encoded:
                 start = self._start(one)
-                source = one.rgb if start is None else np.where(one.repaint_mask[..., None], start, one.rgb)
+                source = one.rgb if start is None else np.where(one.inpaint_mask[..., None], start, one.rgb)
                 encoded[self._source_key(one)] = self._latents(source)
         return encoded
 
@@ -135,7 +135,7 @@ class InpaintingPainter:
             negative_prompt_embeds=torch.cat(negative) if negative else None,
             # Four channels are latents to the pipeline: it encodes nothing again, and noises them below strength 1.
             image=source,
-            mask_image=torch.from_numpy(np.stack([one.repaint_mask for one in batch])).float()[:, None],
+            mask_image=torch.from_numpy(np.stack([one.inpaint_mask for one in batch])).float()[:, None],
             masked_image_latents=masked,
             height=side,
             width=side,
@@ -157,7 +157,7 @@ def _as_levels(picture: NDArray[np.float32]) -> Rgb | None:
 
 
 def _masked_key(one: Painting) -> tuple[int, ...]:
-    return id(one.rgb), id(one.repaint_mask)
+    return id(one.rgb), id(one.inpaint_mask)
 
 
 def _generators(batch: list[Painting]) -> list[torch.Generator]:
@@ -188,7 +188,7 @@ def _hold(batch: list[Painting], source: Tensor) -> Callable[..., dict[str, Tens
 
 def _softness(one: Painting, source: Tensor) -> Tensor:
     """(1, 1, H/8, W/8): the mean of the pixels under each latent; 1 where a painting has none."""
-    softness = np.ones(one.repaint_mask.shape, np.float32) if one.softness is None else one.softness
+    softness = np.ones(one.inpaint_mask.shape, np.float32) if one.softness is None else one.softness
     pixels = torch.from_numpy(np.ascontiguousarray(softness, np.float32))[None, None].to(source.device)
     return F.adaptive_avg_pool2d(pixels, (source.shape[-2], source.shape[-1]))
 

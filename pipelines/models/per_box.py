@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from pipelines.models import Candidates, Segmenter
 from pipelines.pixels.boxes import square_with_margin
 from pipelines.pixels.images import Rgb
-
-Window = tuple[slice, slice]
+from pipelines.pixels.masks import Window
 
 
 class PerBoxSegmenter:

@@ -77,8 +77,8 @@ class Recipe(StepSettings):
             if step.paint.variants != 1:
                 raise ValueError(f"step {number} paints {step.paint.variants} variants and hands on one; set it to 1")
             moved = TASKS[step.paint.task].moves_picture
-            looks = following.find or following.detect
-            if moved and looks and looks.on == "source":
+            finding = following.find or following.detect
+            if moved and finding and finding.on == "source":
                 raise ValueError(
                     f"step {number} is {step.paint.task!r}, which moves the picture, so step {number + 1} cannot look "
                     f"for its product in the source; set its `{'find' if following.find else 'detect'}.on` to "

@@ -21,7 +21,7 @@ def write_report(
     """Write the page of a published run and return its path.
 
     The counts are over every row. At most `max_items` items are shown: some of every reason, those with the lowest and
-    the highest scores, and others drawn by `seed`; fewer if their text alone would take a third of the page. Pictures
+    the highest scores, and others drawn by `seed`; fewer if their text alone would take a third of the page. Thumbnails
     are fetched until the page has `max_bytes`; one that cannot be fetched leaves a labelled gap.
 
     Raises:

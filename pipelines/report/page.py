@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 from pipelines.report.choose import Section
 from pipelines.report.counts import reason_words
-from pipelines.report.pictures import Pictures
+from pipelines.report.pictures import Thumbnails
 from pipelines.rows import FAILED, OK, PENDING, REJECTED, Row
 from pipelines.scores import MEASURES
 
@@ -22,7 +22,7 @@ STATUS_WORDS = {OK: "delivered", REJECTED: "rejected", FAILED: "failed", PENDING
 
 
 @dataclass(frozen=True)
-class Variant:
+class VariantWords:
     """A variant in words; `scores` are pairs of a label and a value."""
 
     kept: bool
@@ -34,7 +34,7 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Item:
+class ItemWords:
     """An item in words, and its row."""
 
     row: Row
@@ -43,10 +43,10 @@ class Item:
     found: str
     files: list[str]
     reasons: set[str]
-    variants: list[Variant]
+    variants: list[VariantWords]
 
 
-def describe(row: Row, recipe: Mapping[str, Any]) -> Item:
+def describe(row: Row, recipe: Mapping[str, Any]) -> ItemWords:
     """Describe an item; `recipe` is the run's recipe as plain data."""
     pending, stopped = row["status"] == PENDING, row["status"] in (REJECTED, FAILED)
     kept = row["variant_kept"] or []
@@ -58,7 +58,7 @@ def describe(row: Row, recipe: Mapping[str, Any]) -> Item:
         sentence = f"{sum(map(bool, kept))} of {len(kept)} variants kept."
     words = [PENDING] if pending else [row["reason"] if stopped else None, *(row["variant_reasons"] or [])]
     boxes = zip(row["box_labels"] or [], row["box_scores"] or [], strict=False)
-    return Item(
+    return ItemWords(
         row=row,
         sentence=sentence,
         next_step=reason_words(row["reason"]).next_step if stopped else "",
@@ -69,14 +69,14 @@ def describe(row: Row, recipe: Mapping[str, Any]) -> Item:
     )
 
 
-def _variant(row: Row, number: int, recipe: Mapping[str, Any]) -> Variant:
+def _variant(row: Row, number: int, recipe: Mapping[str, Any]) -> VariantWords:
     def fact(column: str) -> Any:
         """The variant's value in a list column; None if the list is shorter, or null."""
         return dict(enumerate(row[column] or [])).get(number)
 
     scores = fact("variant_scores") or {}
     kept = bool(fact("variant_kept"))
-    return Variant(
+    return VariantWords(
         kept=kept,
         sentence="Kept." if kept else _why_not(fact("variant_reasons"), scores, recipe),
         seed=fact("variant_seeds"),
@@ -100,8 +100,8 @@ def _why_not(word: str | None, scores: Mapping[str, float], recipe: Mapping[str,
 def render(
     run: Mapping[str, Any],
     sections: Sequence[Section],
-    items: Mapping[int, Item],
-    pictures: Mapping[int, Pictures],
+    items: Mapping[int, ItemWords],
+    pictures: Mapping[int, Thumbnails],
     without: int = 0,
 ) -> str:
     """Fill in the template.

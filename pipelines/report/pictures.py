@@ -10,19 +10,17 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from pipelines import storage
 from pipelines.errors import ImageError, InfrastructureError, PackshotError
 from pipelines.pixels.crops import cut
-from pipelines.pixels.images import decode, encode, thumbnail
+from pipelines.pixels.images import Rgb, decode, encode, thumbnail
 from pipelines.pixels.masks import from_rle
 from pipelines.report.counts import reason_words
 from pipelines.rows import FAILED, Row
 
-Rgb = NDArray[np.uint8]
 Fetch = Callable[[str | None, str | None], Rgb | str]
 """From a URI and a version to the picture, or to the sentence that says why there is none."""
 
@@ -38,7 +36,7 @@ REFUSALS = 5
 
 
 @dataclass(frozen=True)
-class Picture:
+class Thumbnail:
     """A small picture as a data URI, or the sentence that says why there is none."""
 
     label: str
@@ -47,14 +45,14 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Thumbnails:
     """All pictures of an item; `before` has one a region and `crops`, a variant, one a region."""
 
-    source: Picture
-    delivered: list[Picture]
-    references: list[Picture]
-    before: list[Picture]
-    crops: list[list[Picture]]
+    source: Thumbnail
+    delivered: list[Thumbnail]
+    references: list[Thumbnail]
+    before: list[Thumbnail]
+    crops: list[list[Thumbnail]]
 
     @property
     def nbytes(self) -> int:
@@ -63,12 +61,12 @@ class Pictures:
         return sum(len(picture.uri) + 6 * len(picture.why_not) + TAG_BYTES for picture in every)
 
 
-def draw_all(rows: Mapping[int, Row], bytes_left: int) -> dict[int, Pictures]:
+def draw_all(rows: Mapping[int, Row], bytes_left: int) -> dict[int, Thumbnails]:
     """Draw the pictures of the items, as large as `bytes_left` allows; items that no longer fit are left out."""
     units = sum(8 + len(row["crop_uris"] or ()) for row in rows.values())  # source and delivered count four each
     side_px = int(np.clip((max(0, bytes_left) / (BYTES_A_PIXEL * max(1, units))) ** 0.5, SMALLEST_PX, LARGEST_PX))
     fetch = Reader()
-    drawn: dict[int, Pictures] = {}
+    drawn: dict[int, Thumbnails] = {}
     with ThreadPoolExecutor(THREADS) as pool:
         for number, pictures in zip(rows, pool.map(lambda row: _draw(row, side_px, fetch), rows.values()), strict=True):
             if pictures.nbytes <= bytes_left:
@@ -77,7 +75,7 @@ def draw_all(rows: Mapping[int, Row], bytes_left: int) -> dict[int, Pictures]:
     return drawn
 
 
-def gaps(row: Row) -> Pictures:
+def gaps(row: Row) -> Thumbnails:
     """Labelled gaps in place of all pictures of an item; nothing is fetched."""
     return _draw(row, SMALLEST_PX, lambda uri, version: "The page is full.")
 
@@ -104,14 +102,14 @@ class Reader:
             return str(error)[:200]
 
 
-def _draw(row: Row, side_px: int, fetch: Fetch) -> Pictures:
+def _draw(row: Row, side_px: int, fetch: Fetch) -> Thumbnails:
     """Draw an item's pictures; source and delivered picture are twice as large as crops."""
     source = fetch(row["source_uri"], row["source_version"])
     if isinstance(source, str) and row["status"] == FAILED and row["detail"]:
         source = "The detail above says why."
     regions = (row["regions_xyxy"] or [])[:MAX_REGIONS]
     delivered = next(((variant, uri) for variant, uri in enumerate(row["image_uris"] or []) if uri), None)
-    return Pictures(
+    return Thumbnails(
         source=_picture(
             "Source", source if isinstance(source, str) else _marked(source, row, 2 * side_px), 2 * side_px
         ),
@@ -156,8 +154,8 @@ def _marked(rgb: Rgb, row: Row, side_px: int) -> Rgb:
     return np.asarray(image)
 
 
-def _picture(label: str, seen: Rgb | str, side_px: int) -> Picture:
+def _picture(label: str, seen: Rgb | str, side_px: int) -> Thumbnail:
     if isinstance(seen, str):
-        return Picture(label, why_not=seen)
+        return Thumbnail(label, why_not=seen)
     encoded = encode(thumbnail(seen, side_px), "jpeg", quality=JPEG_QUALITY)
-    return Picture(label, uri=f"data:image/jpeg;base64,{base64.b64encode(encoded).decode('ascii')}")
+    return Thumbnail(label, uri=f"data:image/jpeg;base64,{base64.b64encode(encoded).decode('ascii')}")

@@ -9,12 +9,10 @@ from numpy.typing import NDArray
 
 from pipelines.pixels.composite import paste_region
 from pipelines.pixels.cutouts import from_png
-from pipelines.pixels.images import Picture, decode
+from pipelines.pixels.images import Picture, Rgb, decode
 from pipelines.pixels.layouts.laying import lay
 from pipelines.pixels.masks import from_rle
 from pipelines.rows import Row, pictures
-
-Rgb = NDArray[np.uint8]
 
 
 def base_of(row: Row) -> Picture:

@@ -16,7 +16,7 @@ from pipelines.pixels.proof import Proof, prove
 from pipelines.recipe.settings import DeliverSettings
 from pipelines.rows import CROPS, REGIONS, RLE, STRINGS, ItemError, Row, Update, pictures
 from pipelines.stages.compositing import base_of, changeable, finished_picture
-from pipelines.stages.encoding import File, as_file, blocks_wanted
+from pipelines.stages.encoding import EncodedPicture, as_file, blocks_wanted
 from pipelines.storage import Store
 
 
@@ -81,7 +81,7 @@ class Deliver:
         encoded = pictures(row)
         is_source = encoded.base is encoded.source  # else a task made the base itself
         source = read_source(encoded.source) if is_source and blocks_wanted(self.settings) else None
-        files: list[File | None] = []
+        files: list[EncodedPicture | None] = []
         for variant, kept in enumerate(row["variant_kept"]):
             own = crops[variant * count : (variant + 1) * count]
             finished = finished_picture(row, own, self.settings.feather_px) if kept else None
@@ -98,7 +98,7 @@ class Deliver:
         }
         return update if any(row["variant_kept"]) else {**update, "reason": "nothing_kept"}
 
-    def _prove(self, file: File, base: Picture) -> Proof:
+    def _prove(self, file: EncodedPicture, base: Picture) -> Proof:
         proof = prove(base.rgb, decode(file.data, keep=False).rgb, file.may_differ)
         if proof.changed_outside and file.exactness != "none":
             raise RuntimeError(
@@ -108,7 +108,7 @@ class Deliver:
 
     def _put(
         self,
-        files: Sequence[File | None],
+        files: Sequence[EncodedPicture | None],
         crops: Sequence[NDArray[np.uint8]],
         kept: Sequence[bool],
         stored: Sequence[str] | None,

@@ -17,7 +17,7 @@ CREDIT = "Packshot"
 
 
 @dataclass(frozen=True, eq=False)
-class File:
+class EncodedPicture:
     """An encoded picture.
 
     exactness: `pixels`, every pixel outside the allow mask is the base's; `blocks`, every JPEG block without an allowed
@@ -42,7 +42,7 @@ def as_file(
     base: Picture,
     allow: NDArray[np.bool_],
     source: SourceJpeg | None,
-) -> File:
+) -> EncodedPicture:
     """Encode a finished picture with its base's alpha and profile, and a note of who made it.
 
     Args:
@@ -60,12 +60,12 @@ def as_file(
     xmp = provenance_xmp(CREDIT, None)
     if settings.format == "jpeg" and not settings.exact:
         data = encode(finished, "jpeg", icc_profile=base.icc_profile, xmp=xmp, quality=settings.quality)
-        return File(data, "jpeg", "none", allow)
+        return EncodedPicture(data, "jpeg", "none", allow)
     if blocks_wanted(settings) and source is not None and source.why_not_kept is None:
         data = with_blocks_kept(source, finished, allow, xmp)
         if changed := changed_blocks(source, data, allow):
             raise RuntimeError(f"{changed} untouched JPEG blocks changed in exact mode; please report this")
-        return File(data, "jpeg", "blocks", decoded_reach(source, allow))
+        return EncodedPicture(data, "jpeg", "blocks", decoded_reach(source, allow))
     form: Literal["png", "webp"] = "webp" if settings.format == "webp" else "png"
     data = encode(finished, form, alpha=base.alpha, icc_profile=base.icc_profile, xmp=xmp)
-    return File(data, form, "pixels", allow)
+    return EncodedPicture(data, form, "pixels", allow)

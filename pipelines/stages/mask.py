@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from pipelines.models.loading import load_matting
+from pipelines.pixels import masks
 from pipelines.pixels.boxes import area_fraction
 from pipelines.pixels.crops import context_region, cut
 from pipelines.pixels.cutouts import Matting, to_png
@@ -21,17 +21,15 @@ from pipelines.recipe.settings import MaskSettings
 from pipelines.rows import BOXES, REGIONS, RLE, SCORES, SIZE_WH, ItemError, Row, Update, pictures
 from pipelines.tasks import TASKS, Edit, EditError, Given
 
-Bool = NDArray[np.bool_]
-
 
 class Mask:
     """From object masks, or the given mask, to what the task paints on and the painter's regions.
 
     `allow_mask_rle` says where the delivered picture may differ from `base_bytes` (null: the source). `canvas_bytes` is
-    what crops are pasted into (null: the base). The repaint mask, what is denoised, leaks further out than the allow
-    mask. Regions are squares (R, 4) in pixels of the canvas that may reach beyond it; `region_rgb` is each of them as
-    raw uint8 (crop_px, crop_px, 3), and `region_start` the same of the picture that painting starts from (null: the
-    canvas itself). `overlay_bytes`, an RGBA file, is laid over the finished picture: the product before its new
+    what crops are pasted into (null: the base). The inpaint mask (`repaint_mask_rle`) may reach further out than the
+    allow mask. Regions are squares (R, 4) in pixels of the canvas that may reach beyond it; `region_rgb` is each of
+    them as raw uint8 (crop_px, crop_px, 3), and `region_start` the same of the picture that painting starts from (null:
+    the canvas itself). `overlay_bytes`, an RGBA file, is laid over the finished picture: the product before its new
     background. A task that paints nothing has no regions. An empty mask, or one over nearly everything, is a rejection.
     """
 
@@ -105,7 +103,7 @@ class Mask:
             "region_start": None if start is None else [cut(start, region, side_px).tobytes() for region in regions],
         }
 
-    def _given(self, row: Row, products: Sequence[Bool]) -> Given:
+    def _given(self, row: Row, products: Sequence[masks.Mask]) -> Given:
         own = {name: row[name] for name in self.task.reads}
         scene, front, references = own.get("scene_bytes"), own.get("front_mask_rle"), own.get("reference_bytes")
         return Given(
@@ -121,7 +119,7 @@ class Mask:
 
     # --- which pixels are the product's
 
-    def _products(self, row: Row) -> list[Bool]:
+    def _products(self, row: Row) -> list[masks.Mask]:
         """The masks that the task is about, none of them empty: of products, or what a given mask says."""
         if row["given_mask_rle"] is not None:
             white = from_rle(row["given_mask_rle"])
@@ -145,16 +143,16 @@ class Mask:
             return [int(np.argmax(area_fraction(boxes, tuple(row["size_wh"]))))]
         return [int(np.argmax(row["box_scores"]))]
 
-    def _tidy(self, mask: Bool) -> Bool:
+    def _tidy(self, mask: masks.Mask) -> masks.Mask:
         shut = closed(mask, self._px(self.settings.close, mask)) if self.settings.close else mask
         whole = drop_specks(fill_holes(shut, self.settings.max_hole), self.settings.min_speck)
         return largest_parts(whole, self.settings.keep_parts) if self.settings.keep_parts else whole
 
-    def _px(self, share: float, mask: Bool) -> int:
+    def _px(self, share: float, mask: masks.Mask) -> int:
         return round(share * diagonal_px(mask))
 
 
-def _changed_before(row: Row, layout: Layout) -> Bool:
+def _changed_before(row: Row, layout: Layout) -> masks.Mask:
     """What earlier steps may have changed, where it lies now."""
     if row.get("changed_mask_rle") is None or layout.at_xy is None:
         return np.zeros_like(layout.allow)

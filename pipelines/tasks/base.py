@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from pipelines.errors import ConfigError
 from pipelines.pixels import layouts
 from pipelines.pixels.cutouts import Cutout, Matting
+from pipelines.pixels.images import Rgb
 from pipelines.pixels.masks import Mask
 from pipelines.pixels.recolour import colour_of
 from pipelines.strict import Settings
-
-Rgb = NDArray[np.uint8]
 
 
 class LayoutSettings(Settings):

@@ -9,8 +9,9 @@ import numpy as np
 
 from pipelines.pixels import layouts
 from pipelines.pixels.fills import Content, filled
+from pipelines.pixels.images import Rgb
 from pipelines.pixels.masks import Mask, bounding_box, diagonal_px, grow, shrink, with_shadow_margin
-from pipelines.tasks.base import Edit, Given, Growth, LayoutSettings, Rgb
+from pipelines.tasks.base import Edit, Given, Growth, LayoutSettings
 
 
 class OriginalUnderMask(LayoutSettings):

@@ -22,7 +22,7 @@ MIN_IOU: Final = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class Query:
     """A phrase, and the product of the scene that it means; None if there is none."""
 
     held: Held
@@ -31,7 +31,7 @@ class Asked:
 
 
 @dataclass(frozen=True, eq=False)
-class Answered(Asked):
+class Answered(Query):
     """What was asked, and the box that the product would go on with; None if nothing was found."""
 
     box_xyxy: tuple[float, float, float, float] | None
@@ -61,26 +61,26 @@ def measure_detection(through: Through, recipe: Recipe, scenes: list[Held]) -> t
     }, by_name
 
 
-def ask(through: Through, asked: Sequence[Asked]) -> list[Answered]:
+def ask(through: Through, asked: Sequence[Query]) -> list[Answered]:
     """Send prompts through the node `detect`; the best box is the answer, as the recipe's mask takes it."""
     rows = through(["detect"], [one.held.row(find_prompt=one.phrase) for one in asked])
     return [Answered(one.held, one.phrase, one.thing, _best(row)) for one, row in zip(asked, rows, strict=True)]
 
 
-def named(recipe: Recipe, scenes: list[Held]) -> list[Asked]:
+def named(recipe: Recipe, scenes: list[Held]) -> list[Query]:
     """Every product that is alone of its kind, by its category, in the recipe's words."""
     cases = products(scenes, of_their_kind_alone=True)
-    return [Asked(case.held, recipe.prompts.find.format(category=case.thing.category), case.thing) for case in cases]
+    return [Query(case.held, recipe.prompts.find.format(category=case.thing.category), case.thing) for case in cases]
 
 
-def nowhere(recipe: Recipe, held: Held) -> Asked:
+def nowhere(recipe: Recipe, held: Held) -> Query:
     """A category that the scene does not have, another one for every scene."""
     there = {thing.category for thing in held.scene.objects}
     away = [name for name in CATEGORIES if name not in there]
-    return Asked(held, recipe.prompts.find.format(category=away[held.seed % len(away)]), None)
+    return Query(held, recipe.prompts.find.format(category=away[held.seed % len(away)]), None)
 
 
-def described(held: Held) -> list[Asked]:
+def described(held: Held) -> list[Query]:
     """Every product of a scene of two or more, by words that are true of it alone.
 
     `striped red shirt` and `red shirt` in turn where both will do; a plain product is `plain` only where it must be.
@@ -94,14 +94,14 @@ def described(held: Held) -> list[Asked]:
         says_pattern = len(like) > 1 or (thing.pattern != "plain" and (held.seed + number) % 2 == 0)
         words = [thing.pattern] * says_pattern + [thing.colour, thing.category]
         if large_enough(thing):
-            asked.append(Asked(held, " ".join(words), thing))
+            asked.append(Query(held, " ".join(words), thing))
     return asked
 
 
-def related(held: Held) -> list[Asked]:
+def related(held: Held) -> list[Query]:
     """The products that stand there twice or more, by their place."""
     things = held.scene.objects
-    return [Asked(held, phrase, things[number]) for phrase, number in relations(things) if large_enough(things[number])]
+    return [Query(held, phrase, things[number]) for phrase, number in relations(things) if large_enough(things[number])]
 
 
 def _has_another(held: Held, thing: SceneObject) -> bool:

@@ -51,14 +51,14 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class ModelsEvaluation:
     """Figures by name, and what was left out and why."""
 
     figures: dict[str, Figure]
     notes: tuple[str, ...]
 
 
-def evaluate(folder: Path | None = None, scenes: int = SCENES, sheet: Path | None = None) -> Evaluation:
+def evaluate(folder: Path | None = None, scenes: int = SCENES, sheet: Path | None = None) -> ModelsEvaluation:
     """Measure every model by the ready recipe `replace`, through the stages that a render goes through.
 
     Args:
@@ -96,7 +96,7 @@ def evaluate(folder: Path | None = None, scenes: int = SCENES, sheet: Path | Non
         notes.append(f"the time was taken at a load of {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     missing = sorted({*ROLES.values(), "judge"} - there)
     notes += [f"left out what needs `{role}`, which is not in {root}" for role in missing]
-    return Evaluation(figures, tuple(notes))
+    return ModelsEvaluation(figures, tuple(notes))
 
 
 def recipe_of(folder: Path | None) -> Recipe:

@@ -42,7 +42,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
+class FindAnswer:
     """The IoU of the candidates with the product, best score first, and whether the first one was good enough.
 
     `absent_found` says whether the stranger was answered; `named_ious` are those of asking for the product's bare
@@ -80,14 +80,14 @@ def questions(scenes: Sequence[Held]) -> list[Question]:
     cases = [some[some[0].held.seed % len(some)] for some in of_scene]
     asked = []
     for number, case in enumerate(cases):
-        looks = {caption(thing) for thing in case.held.scene.objects}
-        strangers = (one.thing for one in (*cases[number + 1 :], *cases[:number]) if caption(one.thing) not in looks)
+        captions = {caption(thing) for thing in case.held.scene.objects}
+        strangers = (one.thing for one in (*cases[number + 1 :], *cases[:number]) if caption(one.thing) not in captions)
         if (stranger := next(strangers, None)) is not None:
             asked.append(Question(case, stranger))
     return asked
 
 
-def figures(answers: Sequence[tuple[Answer, Answer]]) -> dict[str, Figure]:
+def figures(answers: Sequence[tuple[FindAnswer, FindAnswer]]) -> dict[str, Figure]:
     """The figures of the answers by text and by reference, and what bounds them: was the product cut out at all?"""
     text, reference = [one for one, _ in answers], [one for _, one in answers]
     named = [one.named_ious for one in text if one.named_ious is not None]
@@ -111,7 +111,7 @@ def _hit(ious: Sequence[float]) -> bool:
     return max(ious, default=0.0) >= MIN_IOU
 
 
-def _answers(settings: FindSettings, asked: Question) -> tuple[Answer, Answer]:
+def _answers(settings: FindSettings, asked: Question) -> tuple[FindAnswer, FindAnswer]:
     thing, held = asked.case.thing, asked.case.held
     alone = [one.category for one in held.scene.objects].count(thing.category) == 1
     by_text, by_reference = (_stage(settings.model_copy(update={"by": by})) for by in ("clip", "reference"))
@@ -128,13 +128,13 @@ def _answers(settings: FindSettings, asked: Question) -> tuple[Answer, Answer]:
     words, other = caption(thing), caption(asked.stranger)
     named = ask(by_text, thing.category, thing)[0] if alone else None
     return (
-        Answer(
+        FindAnswer(
             *ask(by_text, words, thing),
             ask(by_text, other, asked.stranger)[1],
             named,
             ask(everything, words, thing)[0],
         ),
-        Answer(*ask(by_reference, words, thing), ask(by_reference, other, asked.stranger)[1]),
+        FindAnswer(*ask(by_reference, words, thing), ask(by_reference, other, asked.stranger)[1]),
     )
 
 

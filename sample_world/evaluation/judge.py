@@ -35,7 +35,7 @@ MIN_INNER_PX: Final = 40
 BATCH: Final = 64
 Answers = Mapping[str, Sequence[str]]
 """The questions of a judge, and the words that answer each."""
-LOOKS: Final[Answers] = {"pattern": PATTERNS, "category": CATEGORIES}
+PRODUCT: Final[Answers] = {"pattern": PATTERNS, "category": CATEGORIES}
 BACKGROUND: Final[Answers] = {"background": BACKGROUNDS}
 
 
@@ -61,7 +61,7 @@ class JudgeNetwork(nn.Module):
 
 
 @dataclass(frozen=True)
-class Judge:
+class PictureJudge:
     """A loaded network, and the words that its answers stand for."""
 
     network: JudgeNetwork
@@ -81,16 +81,16 @@ class Judge:
         return said
 
 
-def load_judge(folder: Path, name: str) -> Judge:
-    """The judge `looks` (a product's pattern and category) or `background`, from a folder that `export_judge` wrote."""
+def load_judge(folder: Path, name: str) -> PictureJudge:
+    """The judge `product` (of pattern and category) or `background`, from a folder that `export_judge` wrote."""
     answers: Answers = json.loads((folder / "config.json").read_text(encoding="utf-8"))[name]
     network = JudgeNetwork(answers)
     network.load_state_dict({key: one.float() for key, one in load_file(folder / f"{name}.safetensors").items()})
-    return Judge(network.eval().to(device()), answers)
+    return PictureJudge(network.eval().to(device()), answers)
 
 
-def looks_square(rgb: Rgb, mask: NDArray[np.bool_]) -> Rgb:
-    """What `looks` judges: the pixels of a mask, or of a box, alone on grey."""
+def product_square(rgb: Rgb, mask: NDArray[np.bool_]) -> Rgb:
+    """What `product` judges: the pixels of a mask, or of a box, alone on grey."""
     return neutral_crop(rgb, mask, JUDGE_PX)
 
 

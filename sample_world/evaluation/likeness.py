@@ -37,14 +37,14 @@ def measure_likeness(recipe: Recipe, scenes: list[Held]) -> dict[str, Figure]:
         [neutral_crop(case.held.scene.rgb, case.thing.mask, encoder.side_px) for case in cases]
     )
     references = [_references(case, number) for number, case in enumerate(cases)]
-    looks: dict[str, Callable[[Shown], Rgb]] = {
+    ways: dict[str, Callable[[Shown], Rgb]] = {
         "same product against look-alike, AUC": partial(_off_its_ground, side_px=encoder.side_px),
         "same product against look-alike, cut out by its true mask, AUC": partial(_cut_out, side_px=encoder.side_px),
         "same product against look-alike, whole, AUC": _whole,
     }
     return {"right caption among 40": share(_captions_right(encoder, cases, anchors))} | {
         name: _auc(encoder, anchors, [(look(same), look(other)) for same, other in references])
-        for name, look in looks.items()
+        for name, look in ways.items()
     }
 
 

@@ -12,7 +12,7 @@ from pipelines.pixels.proof import prove
 from pipelines.recipe import Recipe
 from sample_world.evaluation.cases import Held, products, shuffled
 from sample_world.evaluation.figures import Figure, average, over_cases, ratio, share
-from sample_world.evaluation.judge import Judge, background_square, load_judge, looks_square, nearest_colour
+from sample_world.evaluation.judge import PictureJudge, background_square, load_judge, nearest_colour, product_square
 from sample_world.evaluation.orders import (
     nothing_at_all,
     other_backgrounds,
@@ -38,11 +38,11 @@ def measure_repaints(
     anew = paint(through, products_anew(recipe, cases[:count]))
     figures = {**colours(anew), **empty_prompts(paint(through, nothing_at_all(scenes, count)))}
     if judges is not None:
-        looks, background = load_judge(judges, "looks"), load_judge(judges, "background")
-        figures |= patterns(anew, looks)
-        figures |= categories(paint(through, other_categories(recipe, cases, count)), looks)
-        figures |= negatives(through, *with_and_without(cases[:count], AWAY_FROM), looks)
-        figures |= backgrounds(recipe, paint(through, other_backgrounds(recipe, count)), background)
+        product_judge, background_judge = load_judge(judges, "product"), load_judge(judges, "background")
+        figures |= patterns(anew, product_judge)
+        figures |= categories(paint(through, other_categories(recipe, cases, count)), product_judge)
+        figures |= negatives(through, *with_and_without(cases[:count], AWAY_FROM), product_judge)
+        figures |= backgrounds(recipe, paint(through, other_backgrounds(recipe, count)), background_judge)
     return figures, anew
 
 
@@ -59,20 +59,20 @@ def colours(anew: Sequence[Painted]) -> dict[str, Figure]:
     }
 
 
-def patterns(anew: Sequence[Painted], looks: Judge) -> dict[str, Figure]:
+def patterns(anew: Sequence[Painted], product_judge: PictureJudge) -> dict[str, Figure]:
     """By the product alone on grey."""
-    return _by_looks(anew, looks, "pattern", "ceiling: true pattern seen in true pictures")
+    return _by_product(anew, product_judge, "pattern", "ceiling: true pattern seen in true pictures")
 
 
-def categories(painted: Sequence[Painted], looks: Judge) -> dict[str, Figure]:
+def categories(painted: Sequence[Painted], product_judge: PictureJudge) -> dict[str, Figure]:
     """By all that is in the box."""
-    return _by_looks(painted, looks, "category", "ceiling: true category seen in true pictures' boxes")
+    return _by_product(painted, product_judge, "category", "ceiling: true category seen in true pictures' boxes")
 
 
-def negatives(through: Through, base: list[Order], away: list[Order], looks: Judge) -> dict[str, Figure]:
+def negatives(through: Through, base: list[Order], away: list[Order], product_judge: PictureJudge) -> dict[str, Figure]:
     """How often the same noise shows stripes, with the word as negative prompt and without."""
     said = [
-        [pattern == AWAY_FROM for pattern in _seen(looks, paint(through, orders), "pattern")[0]]
+        [pattern == AWAY_FROM for pattern in _seen(product_judge, paint(through, orders), "pattern")[0]]
         for orders in (base, away)
     ]
     return {
@@ -81,7 +81,7 @@ def negatives(through: Through, base: list[Order], away: list[Order], looks: Jud
     }
 
 
-def backgrounds(recipe: Recipe, painted: Sequence[Painted], judge: Judge) -> dict[str, Figure]:
+def backgrounds(recipe: Recipe, painted: Sequence[Painted], judge: PictureJudge) -> dict[str, Figure]:
     """By the whole picture with its product greyed; it counts only if the product is the source's, bit for bit."""
     whole = [_delivered(recipe, one) for one in painted]
     untouched = [
@@ -111,22 +111,24 @@ def _delivered(recipe: Recipe, one: Painted) -> Rgb:
     return paste_region(rgb, one.finished, one.region, one.allow, recipe.deliver.feather_px)
 
 
-def _by_looks(painted: Sequence[Painted], looks: Judge, question: str, ceiling: str) -> dict[str, Figure]:
-    seen, true = _seen(looks, painted, question)
+def _by_product(
+    painted: Sequence[Painted], product_judge: PictureJudge, question: str, ceiling: str
+) -> dict[str, Figure]:
+    seen, true = _seen(product_judge, painted, question)
     return {
         f"repaint: asked {question} seen": share(_as_asked(painted, seen, question)),
         ceiling: share([word == getattr(one.thing, question) for one, word in zip(painted, true, strict=True)]),
     }
 
 
-def _seen(looks: Judge, painted: Sequence[Painted], question: str) -> tuple[list[str], list[str]]:
-    """What `looks` says of the repainted part of each crop, after and before."""
-    after = looks([looks_square(one.finished, one.allow_crop) for one in painted])
-    before = looks([looks_square(one.source, one.allow_crop) for one in painted])
+def _seen(product_judge: PictureJudge, painted: Sequence[Painted], question: str) -> tuple[list[str], list[str]]:
+    """What `product` says of the repainted part of each crop, after and before."""
+    after = product_judge([product_square(one.finished, one.allow_crop) for one in painted])
+    before = product_judge([product_square(one.source, one.allow_crop) for one in painted])
     return [said[question] for said in after], [said[question] for said in before]
 
 
-def _named(judge: Judge, pictures: Sequence[Rgb], painted: Sequence[Painted]) -> list[str]:
+def _named(judge: PictureJudge, pictures: Sequence[Rgb], painted: Sequence[Painted]) -> list[str]:
     squares = [background_square(rgb, ~one.allow) for rgb, one in zip(pictures, painted, strict=True)]
     return [said["background"] for said in judge(squares)]
 

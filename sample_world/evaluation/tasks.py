@@ -82,7 +82,7 @@ class Edited:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class TasksEvaluation:
     """Figures by name, what other tools' paste-backs would have changed on the pictures of `replace`, and notes."""
 
     figures: dict[str, Figure]
@@ -90,7 +90,7 @@ class Evaluation:
     notes: tuple[str, ...]
 
 
-def evaluate(scenes: int = SCENES, names: Sequence[str] = (), sheets: Path | None = None) -> Evaluation:
+def evaluate(scenes: int = SCENES, names: Sequence[str] = (), sheets: Path | None = None) -> TasksEvaluation:
     """Share held-out scenes out over the ready recipes, and measure what each did with its own.
 
     Args:
@@ -125,7 +125,7 @@ def evaluate(scenes: int = SCENES, names: Sequence[str] = (), sheets: Path | Non
         write_pairs(
             [pair for shown in pairs.values() for pair in shown[:SHEET_COLUMNS]], sheets / "all.png", SHEET_COLUMNS
         )
-    return Evaluation(figures, paste_backs, tuple(notes))
+    return TasksEvaluation(figures, paste_backs, tuple(notes))
 
 
 def render(name: str, cases: Sequence[Case]) -> list[Edited]:

@@ -72,7 +72,7 @@ class EncoderLearner:
         ).to(device())
         out = self.encoder(pixel_values=as_tensor(self._pictures(objects, rng), PIXEL_MEAN, PIXEL_STD), **ids)
         logits = out.logits_per_image.float()
-        looks = torch.tensor(
+        own_caption = torch.tensor(
             [EVERY_LOOK.index((one.pattern, one.colour, one.category)) for one in objects], device=device()
         )
         true = torch.tensor(
@@ -83,7 +83,7 @@ class EncoderLearner:
         others = logits[:, : self.batch].masked_fill(true, float("-inf"))
         targets = torch.arange(self.batch, device=device())
         among_others = (functional.cross_entropy(others, targets) + functional.cross_entropy(others.T, targets)) / 2
-        return among_others + functional.cross_entropy(logits[:, self.batch :], looks)
+        return among_others + functional.cross_entropy(logits[:, self.batch :], own_caption)
 
     def _pictures(self, objects: list[Example], rng: np.random.Generator) -> np.ndarray:
         rows = np.array([one.crop for one in objects])

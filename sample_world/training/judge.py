@@ -19,18 +19,18 @@ from pipelines.pixels.images import Rgb
 from pipelines.pixels.masks import grow
 from sample_world.evaluation.judge import (
     BACKGROUND,
-    LOOKS,
+    PRODUCT,
     Answers,
     JudgeNetwork,
     background_square,
     boxed,
-    looks_square,
+    product_square,
 )
 from sample_world.tensors import as_tensor
 from sample_world.training.examples import Examples
 from sample_world.training.loop import device, load_ema
 
-NETWORKS: Final[dict[str, Answers]] = {"looks": LOOKS, "background": BACKGROUND}
+NETWORKS: Final[dict[str, Answers]] = {"product": PRODUCT, "background": BACKGROUND}
 ALONE_SHARE, GROWN_SHARE = 0.35, 0.3  # the rest is cut by a box
 MOST_GROWN_PX: Final = 8
 MOST_BLUR_PX: Final = 1.3
@@ -39,7 +39,8 @@ MOST_BLUR_PX: Final = 1.3
 class JudgeLearner:
     """Name what true pictures show; both networks learn at every step, from as many pictures each.
 
-    `looks` sees a product by its exact mask, by its mask grown over what is round it, as a repaint's is, or by its box.
+    `product` sees a product by its exact mask, by its mask grown over what is round it (as a repaint's is), or by its
+    box.
     """
 
     learning_rate = 2e-3
@@ -55,9 +56,9 @@ class JudgeLearner:
 
     def loss(self, rng: np.random.Generator, progress: float) -> Tensor:
         """Cross entropy of both networks' answers."""
-        looks, shown = zip(*(self._product(rng) for _ in range(self.batch)), strict=True)
+        products, shown = zip(*(self._product(rng) for _ in range(self.batch)), strict=True)
         behind, names = zip(*(self._background(rng) for _ in range(self.batch)), strict=True)
-        return self._wrong("looks", looks, shown, rng) + self._wrong("background", behind, names, rng)
+        return self._wrong("product", products, shown, rng) + self._wrong("background", behind, names, rng)
 
     def _wrong(
         self, name: str, squares: tuple[Rgb, ...], said: tuple[dict[str, str], ...], rng: np.random.Generator
@@ -81,7 +82,7 @@ class JudgeLearner:
         cut_by = grow(mask, int(rng.integers(MOST_GROWN_PX + 1)))
         if kind >= ALONE_SHARE + GROWN_SHARE:
             cut_by = boxed(cut_by)
-        return looks_square(examples.arrays["crops"][one.crop], cut_by), said
+        return product_square(examples.arrays["crops"][one.crop], cut_by), said
 
     def _background(self, rng: np.random.Generator) -> tuple[Rgb, dict[str, str]]:
         examples = self.examples
@@ -107,7 +108,7 @@ def roughened(square: Rgb, rng: np.random.Generator) -> Rgb:
 
 
 def export_judge(folder: Path, out_dir: Path) -> None:
-    """Write `config.json` (the words of each answer), and `looks` and `background` as safetensors in fp16."""
+    """Write `config.json` (the words of each answer), and `product` and `background` as safetensors in fp16."""
     networks = _networks()
     load_ema(folder, networks)
     out_dir.mkdir(parents=True, exist_ok=True)

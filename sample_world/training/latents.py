@@ -111,7 +111,7 @@ def _encode(
     pictures, shown = examples.arrays["crops"][rows], examples.masks("crop_masks", rows)
     repaint = np.stack(
         [
-            ~grown(mask, rng.uniform(0, 3)) if all_around else repaint_mask(mask, rng)
+            ~grown(mask, rng.uniform(0, 3)) if all_around else inpaint_mask(mask, rng)
             for mask, all_around in zip(shown, around, strict=True)
         ]
     )
@@ -141,7 +141,7 @@ def _hidden(repaint: NDArray[np.bool_], shown: NDArray[np.bool_], around: NDArra
     return np.where(around, Hidden.BACKGROUND, np.where(most, Hidden.PRODUCT, Hidden.NEITHER)).astype(np.int64)
 
 
-def repaint_mask(shown: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+def inpaint_mask(shown: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
     """A mask as users make them (H, W): the object grown by 2 to 12 pixels, its box, its shape elsewhere, any box,
     strokes, or borders.
 

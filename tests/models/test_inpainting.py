@@ -81,7 +81,7 @@ def library_s(folder, one, steps, guidance, strength):
         prompt=one.prompt,
         negative_prompt=one.negative_prompt,
         image=Image.fromarray(one.rgb),
-        mask_image=Image.fromarray(one.repaint_mask),
+        mask_image=Image.fromarray(one.inpaint_mask),
         height=64,
         width=64,
         num_inference_steps=steps,

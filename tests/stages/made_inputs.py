@@ -154,7 +154,7 @@ class MixingPainter:
         )
         soft = 0 if painting.softness is None else np.rint(64 * painting.softness)[..., None].astype(np.int64)
         painted = (start.astype(np.int64) + moved) % 256 - soft
-        return to_levels(np.where(painting.repaint_mask[..., None], painted, painting.rgb.astype(np.int64) + 2))
+        return to_levels(np.where(painting.inpaint_mask[..., None], painted, painting.rgb.astype(np.int64) + 2))
 
 
 @dataclass(frozen=True)

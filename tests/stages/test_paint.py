@@ -67,7 +67,7 @@ def test_soft_denoise_repaints_less_and_less_towards_the_edge():
 
     softness = seen[0].softness
     assert softness[20, 8:16].tolist() == [0, 0, 0.25, 0.5, 0.75, 1, 1, 1]
-    assert (softness[~seen[0].repaint_mask] == 0).all()
+    assert (softness[~seen[0].inpaint_mask] == 0).all()
 
 
 class HalfBlind:

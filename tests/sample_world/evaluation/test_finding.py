@@ -3,7 +3,7 @@ import pytest
 
 from sample_world.drawing.scenes import caption
 from sample_world.evaluation.cases import held_out_scenes
-from sample_world.evaluation.finding import BARS, Answer, figures, questions
+from sample_world.evaluation.finding import BARS, FindAnswer, figures, questions
 
 AMONG, FIRST, BY_REFERENCE, ABSENT = BARS
 
@@ -14,7 +14,7 @@ def scenes():
 
 
 def answer(*ious, found=True, absent_found=False, named=None):
-    return Answer(ious, found, absent_found, named)
+    return FindAnswer(ious, found, absent_found, named)
 
 
 def both(*ious, **facts):

@@ -4,13 +4,13 @@ import pytest
 from sample_world.drawing.textures import COLOURS
 from sample_world.evaluation.judge import (
     BACKGROUND,
-    LOOKS,
-    Judge,
+    PRODUCT,
     JudgeNetwork,
+    PictureJudge,
     background_square,
     boxed,
-    looks_square,
     nearest_colour,
+    product_square,
 )
 from sample_world.evaluation.reconstruction import flat_areas, flat_colour_errors, psnr
 
@@ -36,8 +36,11 @@ def test_box_grows_within_the_picture():
 
 
 def test_judge_answers_every_question_with_a_word():
-    judges = Judge(JudgeNetwork(LOOKS).eval(), LOOKS), Judge(JudgeNetwork(BACKGROUND).eval(), BACKGROUND)
-    squares = [looks_square(GREY, MASK), background_square(GREY, MASK)]
+    judges = (
+        PictureJudge(JudgeNetwork(PRODUCT).eval(), PRODUCT),
+        PictureJudge(JudgeNetwork(BACKGROUND).eval(), BACKGROUND),
+    )
+    squares = [product_square(GREY, MASK), background_square(GREY, MASK)]
 
     for judge in judges:
         assert judge([]) == []

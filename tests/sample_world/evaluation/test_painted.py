@@ -13,7 +13,7 @@ from pipelines.stages.mask import Mask
 from pipelines.stages.paint import Paint
 from sample_world.drawing.textures import COLOURS
 from sample_world.evaluation.cases import held_out_scenes, products
-from sample_world.evaluation.judge import BACKGROUND, LOOKS
+from sample_world.evaluation.judge import BACKGROUND, PRODUCT
 from sample_world.evaluation.orders import other_backgrounds, products_anew
 from sample_world.evaluation.painting import paint
 from sample_world.evaluation.repaints import backgrounds, colours, patterns
@@ -29,7 +29,7 @@ class PaintsTheColourAsked:
     def __call__(self, paintings):
         return [
             np.where(
-                one.repaint_mask[..., None],
+                one.inpaint_mask[..., None],
                 COLOURS[next((w for w in one.prompt.split() if w in COLOURS), "red")],
                 one.rgb,
             ).astype(np.uint8)
@@ -71,7 +71,7 @@ def test_a_painter_that_paints_the_colour_asked_is_seen_to(anew):
 def test_patterns_are_counted_by_what_the_judge_says(anew):
     asked = [one.order.words["pattern"] for one in anew]
 
-    said = patterns(anew, Says(pattern="striped", category=LOOKS["category"][0]))
+    said = patterns(anew, Says(pattern="striped", category=PRODUCT["category"][0]))
 
     assert said["repaint: asked pattern seen"].value == asked.count("striped") / len(asked)
 

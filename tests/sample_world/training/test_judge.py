@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sample_world.evaluation.judge import LOOKS, load_judge
+from sample_world.evaluation.judge import PRODUCT, load_judge
 from sample_world.tensors import as_tensor
 from sample_world.training.examples import Examples, render_examples
 from sample_world.training.judge import JudgeLearner, export_judge, roughened
@@ -30,11 +30,13 @@ def test_judges_learn_and_their_export_answers_in_words(examples, tmp_path):
     after = learner.models.state_dict()
     assert all(torch.isfinite(value).all() for value in after.values())
     assert any(not torch.equal(before[name], after[name]) for name in before)
-    assert json.loads((tmp_path / "judge" / "config.json").read_text())["looks"]["pattern"] == list(LOOKS["pattern"])
+    assert json.loads((tmp_path / "judge" / "config.json").read_text())["product"]["pattern"] == list(
+        PRODUCT["pattern"]
+    )
     assert sum(path.stat().st_size for path in (tmp_path / "judge").iterdir()) < 1_200_000
-    (said,) = load_judge(tmp_path / "judge", "looks")([examples.arrays["alone"][0]])
-    assert said["pattern"] in LOOKS["pattern"]
-    assert said["category"] in LOOKS["category"]
+    (said,) = load_judge(tmp_path / "judge", "product")([examples.arrays["alone"][0]])
+    assert said["pattern"] in PRODUCT["pattern"]
+    assert said["category"] in PRODUCT["category"]
 
 
 def test_what_a_trained_judge_sees_is_what_its_export_sees(examples, tmp_path):
@@ -43,12 +45,12 @@ def test_what_a_trained_judge_sees_is_what_its_export_sees(examples, tmp_path):
     export_judge(tmp_path / "work", tmp_path / "judge")
 
     squares = np.array(examples.arrays["alone"][:2])
-    exported = load_judge(tmp_path / "judge", "looks").network(as_tensor(squares))
+    exported = load_judge(tmp_path / "judge", "product").network(as_tensor(squares))
     saved = torch.load(tmp_path / "work" / "checkpoint.pt", weights_only=True)
     with torch.no_grad():
         for parameter, average in zip(learner.models.parameters(), saved["ema"]["shadow_params"], strict=True):
             parameter.copy_(average)
-        kept = learner.models["looks"](as_tensor(squares))
+        kept = learner.models["product"](as_tensor(squares))
 
     torch.testing.assert_close(exported["pattern"], kept["pattern"], atol=0.02, rtol=0.02)
 

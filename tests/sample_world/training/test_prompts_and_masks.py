@@ -8,7 +8,7 @@ import pytest
 from sample_world.drawing.phrases import relations
 from sample_world.training.detector import mirrored
 from sample_world.training.examples import Example
-from sample_world.training.latents import repaint_mask
+from sample_world.training.latents import inpaint_mask
 from sample_world.training.words import MAX_TOKENS, background_prompt, paint_prompt, painter_tokenizer
 
 
@@ -68,7 +68,7 @@ def test_every_prompt_is_of_known_words_but_the_one_that_is_meant_not_to_be():
 def test_masks_of_every_kind_hide_something_and_leave_something():
     shown = np.zeros((256, 256), bool)
     shown[90:160, 100:170] = True
-    masks = [repaint_mask(shown, np.random.default_rng(seed)) for seed in range(200)]
+    masks = [inpaint_mask(shown, np.random.default_rng(seed)) for seed in range(200)]
 
     assert all(mask.shape == shown.shape and mask.dtype == bool and 0 < mask.mean() < 1 for mask in masks)
     covers = [bool(mask[shown].all()) for mask in masks]
