@@ -19,11 +19,15 @@ ON_RAY = (  # a Ray takes both cores: these files follow each other in one worke
     "tests/executors/test_inline_and_data.py",
 )
 LONG = (  # begun first with those on Ray: else one of two workers is left alone at the end
-    "tests/models/test_inpainting.py",
+    "tests/tasks/test_tasks.py",
     "tests/sample_world/training/test_embedded.py",
+    "tests/models/test_inpainting.py",
     "tests/jobs/test_cli.py",
-    "tests/models/test_whole.py",
+    "tests/night/test_nights.py",
     "tests/test_hostile.py",
+    "tests/models/test_whole.py",
+    "tests/storage/test_storage.py",
+    "tests/report/test_report.py",
 )
 
 
