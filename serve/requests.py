@@ -15,6 +15,7 @@ import yaml
 from pipelines import catalogue
 from pipelines.errors import ConfigError
 from pipelines.recipe import Recipe, parse, plain_settings
+from pipelines.recipe.reading import from_yaml
 from pipelines.recipe.templates import literal, template_columns
 from pipelines.rows import Row
 from pipelines.tasks import TASKS
@@ -111,7 +112,7 @@ def _inline(text: str) -> Recipe:
         raise ConfigError(f"the recipe has {len(text)} characters; expected at most {MAX_RECIPE_CHARACTERS}")
     try:
         _check_tokens(text)
-        return parse(yaml.safe_load(text))
+        return parse(from_yaml(text))
     except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:
         raise ConfigError(f"the recipe is not YAML or JSON: {error}") from error
 

@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 from pipelines.errors import ConfigError
 from pipelines.recipe.filling import filled_in
 from pipelines.recipe.problems import in_words
+from pipelines.recipe.reading import from_yaml
 from pipelines.recipe.settings import (
     CatalogueSettings,
     DeliverSettings,
@@ -166,7 +167,7 @@ def read(name_or_path: str) -> Any:
         hint = f"; did you mean {near[0]!r}?" if near else f"; ready recipes: {', '.join(_ready())}"
         raise ConfigError(f"there is no recipe file {name_or_path!r}, nor a ready recipe of that name{hint}")
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return from_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {error}") from error
 

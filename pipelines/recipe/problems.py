@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from pipelines.recipe.step import STEP_SECTIONS
+from pipelines.tasks import TASKS
 
 RENAMED = {"room": "crop_margin"}
 """Settings by a name that they had once."""
@@ -16,8 +18,12 @@ RENAMED = {"room": "crop_margin"}
 
 def in_words(error: ValidationError, given: Mapping[str, Any], recipe: type[BaseModel]) -> Iterator[str]:
     """Every problem in words: what a step says with the step's number, what the recipe says for all of them once."""
-    for problem in error.errors():
+    problems = error.errors()
+    no_such_task = any(problem["loc"][-2:] == ("paint", "task") for problem in problems)
+    for problem in problems:
         place = problem["loc"]
+        if no_such_task and problem["type"] == "union_tag_invalid":
+            continue  # `mask.layout` of a task that does not exist
         if place[:1] != ("steps",) or len(place) < 3:
             if not (given.get("steps") and place and place[0] in STEP_SECTIONS):  # told by the last step
                 yield _plain(problem, recipe, place)
@@ -33,11 +39,13 @@ def in_words(error: ValidationError, given: Mapping[str, Any], recipe: type[Base
 
 
 def _plain(problem: Any, recipe: type[BaseModel], parts: tuple[int | str, ...]) -> str:
-    place = ".".join(str(part) for part in parts)
+    # pydantic puts the task into the place of a setting of `mask.layout`; people write none there.
+    said = [part for before, part in pairwise(("", *parts)) if not (before == "layout" and part in TASKS)]
+    place = ".".join(map(str, said))
     if problem["type"] == "extra_forbidden":
         known = _known_keys(recipe, problem["loc"][:-1])
-        said = str(problem["loc"][-1])
-        near = difflib.get_close_matches(RENAMED.get(said, said), known, n=1, cutoff=0.5)
+        key = str(problem["loc"][-1])
+        near = difflib.get_close_matches(RENAMED.get(key, key), known, n=1, cutoff=0.5)
         hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
         return f"`{place}` is not a setting; {hint}"
     if problem["type"] == "missing":

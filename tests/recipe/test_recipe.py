@@ -239,3 +239,26 @@ def test_branch_or_tag_of_a_checkpoint_is_refused_in_plain_words():
         "`score.checkpoint`: `revision` is 'main', which may be the name of a branch and can move under a run; "
         "give the 40-digit hash of one of 'org/clip''s commits"
     )
+
+
+@pytest.mark.parametrize("said", ["on: previous_step", "'on': previous_step", '"on": previous_step'])
+def test_the_setting_on_is_a_word_in_a_recipe_file(tmp_path, said):
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"name: x\nmodels: embedded\nprompts: {{paint: red}}\ndetect:\n  {said}\ndeliver: {{exact: no}}\n")
+
+    recipe = recipes.load(str(file))
+
+    assert (recipe.detect.on, recipe.segment.on, recipe.deliver.exact) == ("previous_step", "previous_step", False)
+
+
+def test_task_that_does_not_exist_is_told_once():
+    told = refused(paint={"task": "mirrror"})
+
+    assert told.startswith("`paint.task` is 'mirrror': Input should be 'replace'")
+    assert len(told.splitlines()) == 1
+
+
+def test_slip_in_a_layout_is_told_at_the_place_where_people_write_it():
+    told = refused(paint={"task": "studio", "variants": 1}, mask={"layout": {"aspct": "1:1"}})
+
+    assert told == "`mask.layout.aspct` is not a setting; did you mean `aspect`?"
