@@ -344,12 +344,11 @@ def _ray() -> Any:
 
 
 def _warn_of_unknown_words(recipe: Recipe) -> None:
-    from pipelines.executors.words import unknown_to
+    from pipelines.executors.words import warning
 
     paint = [_without_columns(template) for template in recipe.prompts.paint]
-    if words := unknown_to(recipe, [_without_columns(recipe.prompts.find)], paint):
-        named = ", ".join(map(repr, words))
-        err.print(f"warning: the embedded models do not know {named}, and pass over such words", highlight=False)
+    if told := warning(recipe, [_without_columns(recipe.prompts.find)], paint):
+        err.print(f"warning: {told}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _without_columns(template: str) -> str:

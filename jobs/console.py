@@ -30,10 +30,10 @@ def plainly(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, **kwargs)
         except NeedsAPerson as error:
-            err.print(f"stopped: {error}", markup=False, highlight=False)
+            err.print(f"stopped: {error}", markup=False, highlight=False, soft_wrap=True)
             raise typer.Exit(1) from None
         except PackshotError as error:
-            err.print(f"error: {error}", markup=False, highlight=False)
+            err.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
             raise typer.Exit(2) from None
         except Exception as error:
             sentence = outside.sentence(error)

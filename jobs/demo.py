@@ -138,7 +138,7 @@ def _wait_until_up(head: subprocess.Popen[bytes], port: int, environment: dict[s
 
 
 def _listens(port: int) -> bool:
-    """Before it does, the command's own start only takes the head's time."""
+    """Whether a port on loopback is listened on; to ask with a whole command before would slow the head's start."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:

@@ -251,7 +251,10 @@ def _step(recipe: StepSettings, number: int, hands_on: DeliverSettings | None) -
 
 
 def first_change(old: dict[str, str], new: dict[str, str], stopped_at: str | None) -> str | None:
-    """The first node whose key differs, or None; an item that stopped at a node is compared up to that node only."""
+    """The first node whose key differs, or None.
+
+    An item that stopped at a node that has a key, so not at `read`, is compared up to that node only.
+    """
     for name, key in _up_to(new.items(), stopped_at):
         if old.get(name) != key:
             return name

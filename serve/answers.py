@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from importlib.metadata import version
 
-from pipelines.executors.words import unknown_to
+from pipelines.executors.words import warning
 from pipelines.recipe import Recipe
 from pipelines.rows import FAILED, REASONS, Row, as_seen_by, in_step
 from serve.errors import Refused
@@ -115,5 +115,5 @@ def _warnings(row: Row, recipe: Recipe) -> list[str]:
     steps = range(1, len(recipe.chain()) + 1)
     find = [row[in_step("find_prompt", step)] for step in steps]
     paint = [prompt for step in steps for prompt in row[in_step("paint_prompts", step)]]
-    words = ", ".join(map(repr, unknown_to(recipe, find, paint)))
-    return [SAMPLE_WORLD, *([f"The embedded models do not know {words} and ignored it."] if words else [])]
+    told = warning(recipe, find, paint)
+    return [SAMPLE_WORLD, *([f"{told[0].upper()}{told[1:]}."] if told else [])]

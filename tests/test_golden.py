@@ -61,7 +61,10 @@ def of_name(name: str) -> Recipe:
 
 @pytest.mark.parametrize("name", [*READY, *STEPS])
 def test_nothing_that_was_rendered_is_rendered_again(name):
-    assert told(of_name(name)) == json.loads(GOLDEN.read_text(encoding="utf-8"))[name]
+    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
+
+    assert name in golden, f"{name!r} is new: python -m tests.test_golden writes down what it is"
+    assert told(of_name(name)) == golden[name]
 
 
 if __name__ == "__main__":

@@ -26,3 +26,9 @@ def unknown_to(recipe: Recipe, find: Iterable[str], paint: Iterable[str]) -> lis
         if checkpoint.is_embedded:
             words.update(unknown_words(checkpoint, texts.get(plain(where.partition("+")[0]), set())))
     return sorted(words)
+
+
+def warning(recipe: Recipe, find: Iterable[str], paint: Iterable[str]) -> str | None:
+    """A sentence about the words that `unknown_to` finds; None if there are none."""
+    words = ", ".join(map(repr, unknown_to(recipe, find, paint)))
+    return f"the embedded models do not know {words}, and pass over such words" if words else None

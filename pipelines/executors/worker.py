@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipelines.errors import TooManyUnexpected
 from pipelines.executors.apply import apply
 from pipelines.graph import Graph, Node
+from pipelines.models.cache import Cache
 from pipelines.rows import FAILED, OK, Row
 from pipelines.stages import Stage
 
@@ -44,17 +44,11 @@ class Worker:
     """
 
     def __init__(self, kept_stages: int = 64) -> None:
-        self.kept_stages = kept_stages
-        self.stages: OrderedDict[Node, Stage] = OrderedDict()
+        self.stages: Cache[Node, Stage] = Cache(kept_stages)
 
     def stage(self, node: Node) -> Stage:
         """The node's stage, built and with its weights loaded."""
-        if node not in self.stages:
-            self.stages[node] = node.make()
-            if len(self.stages) > self.kept_stages:
-                self.stages.popitem(last=False)
-        self.stages.move_to_end(node)
-        return self.stages[node]
+        return self.stages.get(node, node.make)
 
     def __call__(self, node: Node, rows: Sequence[Row], passes_by: Callable[[Row], bool]) -> list[Row]:
         """Run one node over rows, as `apply` does; a stage that cannot be built is an error of these rows."""

@@ -17,6 +17,7 @@ is first loaded.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,7 @@ def inspect(role: str, checkpoint: Checkpoint) -> Path:
         ConfigError, InfrastructureError: it cannot be loaded; says why, and what to do.
     """
     path = located(checkpoint)
-    _load(role, path, Call(checkpoint, 1, 1, "meta", "float32"), ADAPTERS[role])
+    _load(role, path, Call(checkpoint, call_size=1, threads=1, device="meta", dtype="float32"), ADAPTERS[role])
     return path
 
 
@@ -150,10 +151,10 @@ def _network(role: str, call: Call, adapters: Adapters, loras: Loras = ()) -> Lo
     Raises:
         ConfigError, InfrastructureError: there is no such checkpoint, no adapter opens it, or it cannot be loaded.
     """
-    shared = Call(call.checkpoint, 1, 1, call.device, call.dtype)
+    shared = replace(call, call_size=1, threads=1)
 
     def load() -> Loaded:
-        return _load(role, resolve(call.checkpoint), shared, adapters, **_lora_files(loras, call))
+        return _load(role, resolve(call.checkpoint), shared, adapters, **_lora_files(loras, shared))
 
     return _networks.get((role, shared, loras, adapters), load)
 
@@ -161,7 +162,7 @@ def _network(role: str, call: Call, adapters: Adapters, loras: Loras = ()) -> Lo
 def _lora_files(loras: Loras, call: Call) -> dict[str, Any]:
     if not loras:
         return {}
-    alone = [(weight, Call(checkpoint, 1, 1, call.device, call.dtype)) for checkpoint, weight in loras]
+    alone = [(weight, replace(call, checkpoint=checkpoint)) for checkpoint, weight in loras]
     return {"loras": [(_load("lora", resolve(one.checkpoint), one, LORAS)[1], weight) for weight, one in alone]}
 
 

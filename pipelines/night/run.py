@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pipelines import catalogue, storage
 from pipelines.errors import ConfigError, InfrastructureError, TooManyVanished
-from pipelines.executors.words import unknown_to
+from pipelines.executors import words
 from pipelines.night import lease, manifest, plan
 from pipelines.night.compare import RENDER
 from pipelines.night.forecast import Forecast, forecast
@@ -140,8 +140,7 @@ def _check_places(night: Night) -> None:
 def _unknown_words(recipe: Recipe, rows: list[Row]) -> tuple[str, ...]:
     find = {row["find_prompt"] for row in rows if row["find_prompt"]}
     paint = {prompt for row in rows for prompt in row["paint_prompts"] or ()}
-    words = ", ".join(map(repr, unknown_to(recipe, find, paint)))
-    return (f"the embedded models do not know {words}, and pass over such words",) if words else ()
+    return (told,) if (told := words.warning(recipe, find, paint)) else ()
 
 
 def _vanished_question(night: Night, made: Plan) -> str | None:

@@ -20,7 +20,7 @@ from typing import Any
 
 from pipelines.tasks import Task, task_of
 
-Given = Mapping[str, Any]
+Unchecked = Mapping[str, Any]
 """A recipe, or one section, as it was read: nothing in it has been checked."""
 
 MODEL_SETS: dict[str, dict[str, dict[str, Any]]] = {
@@ -53,7 +53,7 @@ FINDING = ("detect", "segment", "find")
 FILLED_IN = (*FINDING, "mask", "paint", "compose", "score")
 
 
-def filled_in(given: Given, step_sections: Collection[str]) -> dict[str, Any]:
+def filled_in(given: Unchecked, step_sections: Collection[str]) -> dict[str, Any]:
     """What was given, and what its models and its task say where it is silent.
 
     Of a recipe with steps, every step's own sections stand over the recipe's, and the recipe's become those of its last
@@ -73,14 +73,14 @@ def filled_in(given: Given, step_sections: Collection[str]) -> dict[str, Any]:
     return {**last, "steps": tuple(steps)}
 
 
-def _over_the_recipe(recipe: Given, step: Given, is_last: bool) -> dict[str, Any]:
+def _over_the_recipe(recipe: Unchecked, step: Unchecked, is_last: bool) -> dict[str, Any]:
     merged = _merged(_without_other_finding(recipe, step), step)
     if not is_last and isinstance(merged.get("paint", {}), Mapping) and "variants" not in _section(step, "paint"):
         merged["paint"] = {**_section(merged, "paint"), "variants": 1}
     return merged
 
 
-def _without_other_finding(recipe: Given, step: Given) -> dict[str, Any]:
+def _without_other_finding(recipe: Unchecked, step: Unchecked) -> dict[str, Any]:
     """The recipe's own sections, without those about finding where a step finds nothing, or in another way."""
     without: tuple[str, ...] = ()
     if not _task(_merged(recipe, step)).finds_product:
@@ -92,7 +92,7 @@ def _without_other_finding(recipe: Given, step: Given) -> dict[str, Any]:
     return {name: value for name, value in recipe.items() if name not in without}
 
 
-def _one_step(given: Given) -> dict[str, Any]:
+def _one_step(given: Unchecked) -> dict[str, Any]:
     task, filled = _task(given), dict(given)
     finds = () if not task.finds_product else ("find",) if filled.get("find") else ("detect", "segment")
     for section in FILLED_IN:
@@ -108,7 +108,7 @@ def _one_step(given: Given) -> dict[str, Any]:
     return filled
 
 
-def _following(filled: Given, task: Task) -> dict[str, dict[str, Any]]:
+def _following(filled: Unchecked, task: Task) -> dict[str, dict[str, Any]]:
     """The settings that follow from another section's, a section each; none where that is not a section."""
     following: dict[str, dict[str, Any]] = {}
     if isinstance(filled.get("detect"), Mapping):
@@ -118,24 +118,24 @@ def _following(filled: Given, task: Task) -> dict[str, dict[str, Any]]:
     return following
 
 
-def _layout(filled: Given, task: Task, given: Given) -> dict[str, Any]:
+def _layout(filled: Unchecked, task: Task, given: Unchecked) -> dict[str, Any]:
     less_noise = _section(filled, "paint").get("strength", 1.0) != 1.0
     return {"task": _task_name(given), **({"fill": task.fill} if task.fill and less_noise else {})}
 
 
-def _task_name(given: Given) -> Any:
+def _task_name(given: Unchecked) -> Any:
     return _section(given, "paint").get("task") or task_of(None).name
 
 
-def _task(given: Given) -> Task:
+def _task(given: Unchecked) -> Task:
     return task_of(_task_name(given))
 
 
-def _section(given: Given, name: str) -> Given:
+def _section(given: Unchecked, name: str) -> Unchecked:
     return said if isinstance(said := given.get(name), Mapping) else {}
 
 
-def _merged(below: Given, above: Given) -> dict[str, Any]:
+def _merged(below: Unchecked, above: Unchecked) -> dict[str, Any]:
     merged = dict(below)
     for name, value in above.items():
         old = merged.get(name)

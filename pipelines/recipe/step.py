@@ -93,7 +93,7 @@ def _why_not_told(step: StepSettings, task: Task, catalogue: CatalogueSettings) 
         section, _, name = need.partition(".")
         if not _says_something(getattr(sections[section], name)):
             description = type(sections[section]).model_fields[name].description
-            return f"the task {task.name!r} needs `{need}`, which says nothing. {description}"
+            return f"`{need}` says nothing, and the task {task.name!r} needs it: {description}"
     for name, field in type(step.prompts).model_fields.items():
         need = f"prompts.{name}"
         if field.default is None and getattr(step.prompts, name) is not None and need not in task.needs:

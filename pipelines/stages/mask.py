@@ -124,14 +124,14 @@ class Mask:
         if row["given_mask_rle"] is not None:
             white = from_rle(row["given_mask_rle"])
             # White is what may change: where the task keeps the product, that is what lies round it.
-            masks = [white if self.settings.invert == self.task.keeps_product else ~white]
+            products = [white if self.settings.invert == self.task.keeps_product else ~white]
         else:
             found = [from_rle(row["object_masks_rle"][index]) for index in self._chosen(row)]
-            masks = [self._tidy(mask) for mask in found if mask.any()]
-            if self.settings.instances == "all" and masks:
-                masks = [np.logical_or.reduce(masks)]
-            masks = [~mask for mask in masks] if self.settings.invert else masks
-        return [mask for mask in masks if mask.any()]
+            products = [self._tidy(mask) for mask in found if mask.any()]
+            if self.settings.instances == "all" and products:
+                products = [np.logical_or.reduce(products)]
+            products = [~mask for mask in products] if self.settings.invert else products
+        return [mask for mask in products if mask.any()]
 
     def _chosen(self, row: Row) -> list[int]:
         if not row.get("boxes_xyxy"):  # points were given, and all of them name one thing

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
 from pipelines.pixels import layouts
 from pipelines.pixels.fills import Content, filled
@@ -21,6 +22,25 @@ class OriginalUnderMask(LayoutSettings):
     fill: Literal["original"] = "original"
 
 
+class FillUnderMask(LayoutSettings):
+    """The picture is painted on where it stands, with a choice of what lies under the mask before."""
+
+    fill: Content = Field(
+        "original",
+        description="What lies under the mask before noise is put on it; counts below `paint.strength` 1, where the "
+        "task's own choice is filled in.",
+    )
+
+
+def edit_with_fill(layout: FillUnderMask, growth: Growth, given: Given) -> Edit:
+    """Repaint each product, from the fill where less than full noise is put in."""
+
+    def start(allow: Mask) -> Rgb | None:
+        return None if layout.fill == "original" else filled(given.source, allow, layout.fill)
+
+    return paint_products(growth, given, start)
+
+
 def paint_products(growth: Growth, given: Given, start: Callable[[Mask], Rgb | None]) -> Edit:
     """The edit that repaints each product mask as a region of its own.
 
@@ -32,11 +52,6 @@ def paint_products(growth: Growth, given: Given, start: Callable[[Mask], Rgb | N
     inpaint_masks = [inpaint_mask(growth, mask) for mask in allowed]
     layout = layouts.replaced(given.source, np.logical_or.reduce(allowed), np.logical_or.reduce(inpaint_masks))
     return Edit(layout, inpaint_masks, start(layout.allow))
-
-
-def filled_start(given: Given, fill: Content) -> Callable[[Mask], Rgb | None]:
-    """For `paint_products`: the source with a fill where pixels may change."""
-    return lambda allow: None if fill == "original" else filled(given.source, allow, fill)
 
 
 def grown(growth: Growth, product: Mask) -> Mask:

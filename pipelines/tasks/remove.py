@@ -4,33 +4,20 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
-from pipelines.pixels.fills import Content
-from pipelines.tasks.base import Edit, Given, Growth, LayoutSettings, Task
-from pipelines.tasks.on_source import filled_start, paint_products
+from pipelines.tasks.base import Task
+from pipelines.tasks.on_source import FillUnderMask, edit_with_fill
 
 
-class RemoveLayout(LayoutSettings):
+class RemoveLayout(FillUnderMask):
     """The picture is painted on where it stands."""
 
     task: Literal["remove"] = "remove"
-    fill: Content = Field(
-        "original",
-        description="What lies under the mask before noise is put on it; counts below `paint.strength` 1, where "
-        "`telea` is filled in.",
-    )
-
-
-def edit(layout: RemoveLayout, growth: Growth, given: Given) -> Edit:
-    """Repaint each product, from the surroundings continued into it."""
-    return paint_products(growth, given, filled_start(given, layout.fill))
 
 
 TASK = Task(
     name="remove",
     layout=RemoveLayout,
-    edit=edit,
+    edit=edit_with_fill,
     # What is removed leaves neither its shadow nor its outline to tell what was there. To fit its colours made it
     # worse: Delta E 2000 to the scene without the product is 4.5 with the fit, 3.0 without, on 7 held-out products.
     defaults={

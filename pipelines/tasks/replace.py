@@ -4,33 +4,20 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
-from pipelines.pixels.fills import Content
-from pipelines.tasks.base import Edit, Given, Growth, LayoutSettings, Task
-from pipelines.tasks.on_source import filled_start, paint_products
+from pipelines.tasks.base import Task
+from pipelines.tasks.on_source import FillUnderMask, edit_with_fill
 
 
-class ReplaceLayout(LayoutSettings):
+class ReplaceLayout(FillUnderMask):
     """The picture is painted on where it stands."""
 
     task: Literal["replace"] = "replace"
-    fill: Content = Field(
-        "original",
-        description="What lies under the mask before noise is put on it; counts below `paint.strength` 1, where "
-        "`blur` is filled in.",
-    )
-
-
-def edit(layout: ReplaceLayout, growth: Growth, given: Given) -> Edit:
-    """Repaint each product, from the fill where less than full noise is put in."""
-    return paint_products(growth, given, filled_start(given, layout.fill))
 
 
 TASK = Task(
     name="replace",
     layout=ReplaceLayout,
-    edit=edit,
+    edit=edit_with_fill,
     needs=("prompts.paint",),
     fill="blur",  # Krita AI Diffusion's choice
 )

@@ -20,12 +20,13 @@ from transformers import (
     SwinConfig,
 )
 
+from pipelines.models.calls import device
 from sample_world.drawing.phrases import relations
 from sample_world.drawing.shapes import CATEGORIES
 from sample_world.drawing.textures import COLOURS
 from sample_world.tensors import as_tensor
 from sample_world.training.examples import DETECTOR_PX, Example, Examples
-from sample_world.training.loop import device, load_ema
+from sample_world.training.loop import load_ema
 from sample_world.training.matching import Targets, set_loss
 from sample_world.training.words import DETECTOR_IDS, FUNCTION_WORDS, detector_phrase, detector_tokenizer
 

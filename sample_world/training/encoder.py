@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
+from pipelines.models.calls import device
 from sample_world.drawing.shapes import CATEGORIES
 from sample_world.drawing.textures import COLOURS, PATTERNS
 from sample_world.tensors import as_tensor
 from sample_world.training.examples import ALONE_PX, Example, Examples
-from sample_world.training.loop import device, load_ema
+from sample_world.training.loop import load_ema
 from sample_world.training.painter import text_config
 from sample_world.training.words import MAX_TOKENS, painter_tokenizer
 

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipelines.models.calls import device
 from pipelines.pixels.images import Rgb
 from pipelines.pixels.masks import grow
 from sample_world.evaluation.judge import (
@@ -28,7 +29,7 @@ from sample_world.evaluation.judge import (
 )
 from sample_world.tensors import as_tensor
 from sample_world.training.examples import Examples
-from sample_world.training.loop import device, load_ema
+from sample_world.training.loop import load_ema
 
 NETWORKS: Final[dict[str, Answers]] = {"product": PRODUCT, "background": BACKGROUND}
 ALONE_SHARE, GROWN_SHARE = 0.35, 0.3  # the rest is cut by a box

@@ -15,6 +15,8 @@ from diffusers.training_utils import EMAModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pipelines.models.calls import device
+
 SEED: Final = 20_260
 LOG_EVERY_S: Final = 15.0
 SAVE_EVERY_S: Final = 150.0
@@ -35,11 +37,6 @@ class Learner(Protocol):
     def loss(self, rng: np.random.Generator, progress: float) -> Tensor:
         """The scalar loss of one batch drawn with `rng`; `progress` is the part of the budget that is spent, 0 to 1."""
         ...
-
-
-def device() -> torch.device:
-    """The GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def train(
@@ -142,7 +139,7 @@ def _step(
 ) -> float:
     # The step's number seeds it, so a run that was taken up again draws what an unbroken one would have drawn.
     torch.manual_seed(SEED + step)
-    with torch.autocast(device().type, dtype=torch.bfloat16, enabled=learner.autocast):
+    with torch.autocast(device(), dtype=torch.bfloat16, enabled=learner.autocast):
         loss = learner.loss(np.random.default_rng((SEED, step)), progress)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]

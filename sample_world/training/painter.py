@@ -10,9 +10,10 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from pipelines.models.calls import device
 from sample_world.training.examples import SIDE_PX, Examples
 from sample_world.training.latents import FACTOR, Hidden, Latents
-from sample_world.training.loop import device, load_ema
+from sample_world.training.loop import load_ema
 from sample_world.training.words import (
     END,
     MAX_TOKENS,

@@ -10,9 +10,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipelines.models.calls import device
 from pipelines.models.sam import build_sam
 from sample_world.training.examples import SIDE_PX, Examples
-from sample_world.training.loop import device, load_ema
+from sample_world.training.loop import load_ema
 
 CONFIG: Final[dict[str, Any]] = {
     "image_encoder": {

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pipelines.models.calls import device
 from sample_world.tensors import as_tensor
 from sample_world.training.colour_start import start_as_colours
 from sample_world.training.examples import SIDE_PX, Examples
-from sample_world.training.loop import device, load_ema
+from sample_world.training.loop import load_ema
 
 LEVELS: Final = (16, 48, 96, 128)
 CONFIG: Final = {

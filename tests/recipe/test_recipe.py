@@ -175,7 +175,7 @@ def test_a_slip_in_a_step_names_the_step_and_the_nearest_setting():
     assert refused_chain(a_chain(1, mask={"gorw": 1})) == "step 1: `mask.gorw` is not a setting; did you mean `grow`?"
     assert refused_chain(a_chain(2, paint={"task": "background", "steps": 0})).startswith("step 2: `paint.steps` is 0")
     assert refused_chain(a_chain(2, paint={"task": "recolour"})).startswith(
-        "step 2: the task 'recolour' needs `prompts.colour`"
+        "step 2: `prompts.colour` says nothing, and the task 'recolour' needs it"
     )
     assert refused_chain(a_chain(1, paint=5)).startswith("step 1: `paint` is 5")
     assert refused_chain({**GRASS, "steps": [*GRASS["steps"], {}]}) == "step 3: `prompts` is missing"
@@ -190,7 +190,7 @@ def test_a_slip_in_what_all_steps_share_is_told_once_and_as_the_recipes():
 def test_a_problem_of_the_whole_recipe_names_no_empty_place():
     told = refused(prompts={"paint": ""})
 
-    assert told.startswith("the task 'replace' needs `prompts.paint`, which says nothing. What to paint")
+    assert told.startswith("`prompts.paint` says nothing, and the task 'replace' needs it: What to paint")
 
 
 def test_steps_share_the_recipe_s_sections_and_the_last_one_is_what_is_scored():

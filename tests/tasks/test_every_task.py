@@ -43,5 +43,5 @@ def test_every_task_is_refused_without_what_it_needs_and_says_what_that_is(name)
         section, _, setting = need.partition(".")
         without = {**ready, section: {key: value for key, value in ready[section].items() if key != setting}}
 
-        with pytest.raises(ConfigError, match=f"the task '{name}' needs `{need}`, which says nothing"):
+        with pytest.raises(ConfigError, match=f"`{need}` says nothing, and the task '{name}' needs it"):
             recipes.parse(without)
